@@ -1,0 +1,1 @@
+"""What clients face: the HTTP API and the tails."""

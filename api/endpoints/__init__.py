@@ -1,0 +1,1 @@
+"""The native HTTP endpoints, a file each."""

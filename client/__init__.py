@@ -1,0 +1,1 @@
+"""The user's end: the Python client and the rejoin command."""

@@ -1,0 +1,1 @@
+"""The rejoin command, a file a sub-command."""

@@ -1,0 +1,1 @@
+"""What API and worker must agree on: events, the log, the queue, the settings."""

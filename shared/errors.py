@@ -1,0 +1,116 @@
+"""Every exception Rejoin raises on purpose.
+
+RejoinError
+├── BadRequest              the caller's request is wrong: which field, how to mend it
+├── NotFound                no such message or model, or it is another owner's
+├── Conflict                it contradicts what is already so (an ended message, a used key)
+├── OverLimit               too many waiting: try again later
+├── Unavailable             a part Rejoin needs is away: try again later
+│   └── LogUnavailable      Redis is away, read-only or full
+├── LogRefused              the log took nothing of a batch: stop writing
+│   ├── MessageMissing      the record is gone, and that is final
+│   ├── Fenced              a later attempt owns the message
+│   ├── LogEnded            it has its done or failed
+│   ├── LogWentBack         Redis lost events of this attempt, as a failover may
+│   └── CancelAsked         an end other than a cancelled one, while a cancel is set
+├── ProviderError           the provider could not, or would not: a `failed` code
+└── SettingsError           a setting is wrong: its name, how to mend it
+"""
+
+
+class RejoinError(Exception):
+    """The root: whatever Rejoin raises on purpose."""
+
+
+class BadRequest(RejoinError):
+    """A request that cannot be taken as it is.
+
+    `field` is the path of the wrong field (empty: the whole), `mend` says what is wrong and
+    what would be right, `status` is the HTTP status: 400 malformed, 413, 415 or 422.
+    """
+
+    def __init__(self, mend: str, *, field: tuple[str | int, ...] = (), status: int = 422) -> None:
+        super().__init__(mend)
+        self.mend = mend
+        self.field = field
+        self.status = status
+
+
+class NotFound(RejoinError):
+    """No such message or model, or one of another owner: both answer alike."""
+
+
+class Conflict(RejoinError):
+    """The request contradicts what is already so."""
+
+
+class _TryLater(RejoinError):
+    """The same request may succeed after `retry_after_seconds`."""
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OverLimit(_TryLater):
+    """The queue is full."""
+
+
+class Unavailable(_TryLater):
+    """A part that Rejoin needs is away."""
+
+
+class LogUnavailable(Unavailable):
+    """Redis is away, read-only or full. What was sent may or may not have been stored."""
+
+
+class LogRefused(RejoinError):
+    """The log took nothing of a batch; its writer stops."""
+
+
+class MessageMissing(LogRefused):
+    """The message's record is gone, and that is final."""
+
+
+class Fenced(LogRefused):
+    """A later attempt, or another claim of this one, owns the message."""
+
+
+class LogEnded(LogRefused):
+    """The log has its `done` or `failed`; nothing follows it."""
+
+
+class LogWentBack(LogRefused):
+    """Redis lost events of this attempt, or the claim itself."""
+
+
+class CancelAsked(LogRefused):
+    """An end other than `done` with `cancelled` was refused, for a cancel is set."""
+
+
+class ProviderError(RejoinError):
+    """A provider could not, or would not, answer.
+
+    `code` is one of PROTOCOL.md's `failed` codes, `retryable` whether the same call may succeed
+    later, `status` the provider's HTTP status or None. The text is shown to clients: it never
+    holds a key or a header.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str,
+        retryable: bool,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.retryable = retryable
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SettingsError(RejoinError):
+    """A setting is wrong; the text names it and says how to mend it."""

@@ -1,0 +1,1 @@
+"""What faces the providers: the worker that runs messages."""

@@ -1,0 +1,1 @@
+"""The providers: an adapter each, behind one interface."""
