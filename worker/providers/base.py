@@ -78,9 +78,7 @@ Chunk = TextChunk | ReasoningChunk | UsageChunk | FinishChunk
 class Provider(Protocol):
     """One provider. Holds its connections, so one object serves a whole worker process."""
 
-    def stream(
-        self, request: ModelRequest
-    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+    def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         """Call the model; leaving the context closes the provider's connection at once.
 
         No deadline and no retry of its own: the step owns both. The iterator ends after a

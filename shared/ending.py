@@ -1,0 +1,121 @@
+"""Ends a message that no worker runs, and sees to what follows a message's end."""
+
+import secrets
+from typing import Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from rejoin.shared import log, queue, record
+from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
+from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
+from rejoin.shared.fold import Message, fold
+from rejoin.shared.opening import Entry, frames, opening
+
+_TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
+
+
+class Lives(NamedTuple):
+    """What a message's keys live, in seconds: while it is open, and after its end."""
+
+    open_seconds: int
+    ended_seconds: int
+
+
+class Ender(NamedTuple):
+    """Who ends messages: its name in the record, and Redis' run_id."""
+
+    redis: Redis
+    name: str
+    run_id: str
+    lives: Lives
+
+
+async def end_message(
+    ender: Ender, message_id: str, failure: Failed | None = None, *, job_token: str = ""
+) -> None:
+    """End the log with `failure` (None: as cancelled), then do what follows an end.
+
+    A cancel that is set wins over the failure. Where a worker took the message meanwhile it is
+    left alone. `job_token` is that of the caller's lease on the job, if it has one. May be
+    repeated.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    for _ in range(_TRIES):
+        try:
+            await _claim_and_end(ender, message_id, failure)
+        except (CancelAsked, LogWentBack):
+            continue
+        except Fenced:
+            return
+        except (LogEnded, MessageMissing):
+            break
+        break
+    await aftermath(ender.redis, message_id, job_token=job_token)
+
+
+async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> None:
+    """What follows a message's end, each step repeatable: the job goes, the index entry last.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    if await queue.complete(redis, message_id, job_token):
+        found = await record.load(redis, message_id)
+        if found is None or found.ended:
+            await queue.drop_index(redis, message_id)
+
+
+async def _claim_and_end(ender: Ender, message_id: str, failure: Failed | None) -> None:
+    claim = await record.claim(
+        ender.redis,
+        message_id,
+        token=secrets.token_hex(8),
+        worker_id=ender.name,
+        run_id=ender.run_id,
+        life_seconds=ender.lives.open_seconds,
+    )
+    found = await record.load(ender.redis, message_id)
+    if found is None:
+        raise MessageMissing(message_id)
+    message = fold(await log.read_all(ender.redis, message_id))
+    reason = "cancelled" if claim.cancel_asked or failure is None else failure.code.value
+    entries = opening(
+        found,
+        claim.attempt,
+        worker_id=ender.name,
+        newest=message.last_event_id,
+        after=message.last_event_id,
+        reason=reason,
+    )
+    entries += _last_events(message, None if claim.cancel_asked else failure)
+    end = entries[-1][0]
+    await log.append(
+        ender.redis,
+        log.Batch(
+            message_id,
+            claim.token,
+            frames(claim.attempt, 0, entries),
+            ender.lives.ended_seconds,
+            ending_of(end),
+        ),
+    )
+
+
+def _last_events(message: Message, failure: Failed | None) -> list[Entry]:
+    events: list[Event] = []
+    if failure is None or message.last_event_id is not None:
+        events.append(Usage())
+    events.append(failure or Done(FinishReason.CANCELLED, len(message.text)))
+    return [(event, b"") for event in events]
+
+
+def ending_of(event: Event) -> str:
+    """How the message stands after `event`: done, failed or cancelled; empty: it goes on."""
+    if isinstance(event, Failed):
+        return record.Status.FAILED.value
+    if isinstance(event, Done):
+        cancelled = event.finish_reason is FinishReason.CANCELLED
+        return (record.Status.CANCELLED if cancelled else record.Status.DONE).value
+    return ""

@@ -1,0 +1,118 @@
+"""Folds a log's events to the message so far: the one place that knows what `reset` takes back."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rejoin.shared.frames import Frame
+from rejoin.shared.ids import EventId
+
+Fields = dict[str, object]
+
+
+@dataclass(slots=True)
+class Kept:
+    """One event that no `reset` took back."""
+
+    id: EventId | None
+    name: str
+    fields: Fields
+    private: Fields = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Message:
+    """The message so far. Feed it every event in order; read it at any time.
+
+    `gap` turns true where a `reset` names an event this reader lacks: it comes back without a
+    position, from the start.
+    """
+
+    kept: list[Kept] = field(default_factory=list)
+    attempts: list[Fields] = field(default_factory=list)
+    last_event_id: EventId | None = None
+    gap: bool = False
+
+    def add(
+        self, event_id: EventId | None, name: str, fields: Fields, private: Fields | None = None
+    ) -> None:
+        """Take the next event; `event_id` is None for the `reset` of an unknown position."""
+        if event_id is not None:
+            self.last_event_id = event_id
+        event = Kept(event_id, name, fields, private or {})
+        if name == "start":
+            self.kept = []
+            self.gap = False
+        elif name == "reset":
+            self._take_back(event)
+        if name in ("start", "reset") and event_id is not None:
+            self._note_attempt(event)
+        self.kept.append(event)
+
+    def _take_back(self, reset: Kept) -> None:
+        after = reset.fields.get("after")
+        if reset.id is None:
+            self.kept, self.attempts, self.last_event_id = [], [], None
+        elif after is None:
+            self.kept = [event for event in self.kept if event.name == "start"]
+        else:
+            bound = EventId.parse(str(after))
+            if all(event.id != bound for event in self.kept):
+                self.gap = True
+            self.kept = [event for event in self.kept if event.id is None or event.id <= bound]
+
+    def _note_attempt(self, event: Kept) -> None:
+        at = event.private.get("at")
+        if event.name == "reset" and event.fields.get("attempt") == self._attempt():
+            return  # a `reset` directly after the `start` of the same attempt
+        if self.attempts:
+            self.attempts[-1]["finished_at"] = at
+        self.attempts.append(
+            {
+                "attempt": event.fields.get("attempt"),
+                "model": event.fields.get("model"),
+                "worker": event.private.get("worker"),
+                "started_at": at,
+                "finished_at": None,
+                "reason": event.fields.get("reason"),
+                "usage": None,
+            }
+        )
+
+    def _attempt(self) -> object:
+        return self.attempts[-1]["attempt"] if self.attempts else None
+
+    def named(self, name: str) -> list[Kept]:
+        """The surviving events of one name."""
+        return [event for event in self.kept if event.name == name]
+
+    @property
+    def text(self) -> str:
+        """The visible text."""
+        return "".join(str(event.fields["text"]) for event in self.named("text"))
+
+    @property
+    def reasoning(self) -> str:
+        """The thinking text."""
+        return "".join(str(event.fields["text"]) for event in self.named("reasoning"))
+
+    @property
+    def end(self) -> Kept | None:
+        """The `done` or `failed`, once there is one."""
+        last = self.kept[-1] if self.kept else None
+        return last if last is not None and last.name in ("done", "failed") else None
+
+    @property
+    def usage(self) -> Fields | None:
+        """What the message cost, once it is known."""
+        usages = self.named("usage")
+        return usages[-1].fields if usages else None
+
+
+def fold(frames: Iterable[Frame]) -> Message:
+    """Fold a log, or the beginning of one."""
+    message = Message()
+    for frame in frames:
+        private = json.loads(frame.private) if frame.private else None
+        message.add(frame.id, frame.name, json.loads(frame.json), private)
+    return message

@@ -1,0 +1,50 @@
+"""The name of every Redis key and channel."""
+
+from typing import Final
+
+# The queue's side: one server, whatever happens to the logs.
+QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it may be claimed
+OWNERS: Final = "rejoin:owners"  # hash: message id, the token of the lease that runs it
+WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
+OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
+CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
+
+
+def log(message_id: str) -> str:
+    """The message's log: a stream, `f` the client's frame, `p` JSON for workers alone."""
+    return f"rejoin:{{{message_id}}}:log"
+
+
+def record(message_id: str) -> str:
+    """The message's record: a hash (shared/record.py names its fields)."""
+    return f"rejoin:{{{message_id}}}:record"
+
+
+def request(message_id: str) -> str:
+    """The accepted request, as JSON."""
+    return f"rejoin:{{{message_id}}}:request"
+
+
+def live(message_id: str) -> str:
+    """The channel on which the message's frames are published."""
+    return f"rejoin:{{{message_id}}}:live"
+
+
+def worker(worker_id: str) -> str:
+    """A worker's sign of life: JSON, gone some leases after its last beat."""
+    return f"rejoin:worker:{worker_id}"
+
+
+def idempotency(owner: str, digest: str) -> str:
+    """What an Idempotency-Key of this owner was used for."""
+    return f"rejoin:{{{owner}}}:idem:{digest}"
+
+
+def job(message_id: str) -> str:
+    """The arq job (arq's own name for it: arq.constants.job_key_prefix)."""
+    return f"arq:job:{message_id}"
+
+
+def job_tries(message_id: str) -> str:
+    """arq's count of a job's starts (arq.constants.retry_key_prefix)."""
+    return f"arq:retry:{message_id}"

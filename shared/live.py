@@ -1,0 +1,221 @@
+"""One pub/sub connection: subscribes, confirms, reconnects, hands over what was published.
+
+An asyncio.Protocol of our own over hiredis' parser: with redis-py's reader and a task woken for
+each message, delivery cost a third more. Whatever the socket holds is parsed first, then the
+listener is told once that it has all of it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+from typing import Final, Protocol, cast
+
+import hiredis
+from redis.asyncio.connection import parse_url
+
+from rejoin.shared.dialling import dial
+from rejoin.shared.errors import LogUnavailable
+
+_BEAT_SECONDS: Final = 3  # between pings; a connection silent for two of them is given up
+_CONNECT_SECONDS: Final = 3
+_LONGEST_PAUSE_SECONDS: Final = 1
+_CHANNELS_A_COMMAND: Final = 500
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who hears what was published. Called from the socket's callback: must not wait."""
+
+    def receive(self, channel: bytes, payload: bytes) -> None:
+        """Take one message; more may follow at once."""
+
+    def drained(self) -> None:
+        """All that had arrived was handed over."""
+
+    def restored(self) -> None:
+        """Every channel is subscribed again after a loss: what was published since is lost."""
+
+
+class Live:
+    """The subscriptions of one process. `run` keeps them; whoever starts it cancels it."""
+
+    def __init__(self, url: str, listener: Listener) -> None:
+        self._url = url
+        self._listener = listener
+        # How many SUBSCRIBEs of a channel are not confirmed yet: only the last one counts.
+        self._pending: dict[bytes, int] = {}
+        self._waiters: dict[bytes, asyncio.Future[None]] = {}
+        self._unconfirmed = 0
+        self._restoring = False
+        self._link: _Link | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection right now."""
+        return self._link is not None
+
+    async def run(self) -> None:
+        """Connect, and connect again after each loss, until cancelled."""
+        pause = 0.0
+        while True:
+            try:
+                link = await self._connect()
+                pause = 0
+                await link.keep()
+                _log.warning("the subscription to Redis was lost; connecting again")
+            except (OSError, TimeoutError, hiredis.HiredisError) as error:
+                if pause == 0:
+                    _log.warning("Redis is away (%s); trying again", error or type(error).__name__)
+            finally:
+                self._link = None
+            pause = min(max(0.02, pause * 2), _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  spreads, hides nothing
+
+    async def subscribe(self, channel: str, *, timeout_seconds: float) -> None:
+        """Subscribe and wait until Redis confirmed it; at once where it had.
+
+        Raises:
+            LogUnavailable: no confirmation in time; the subscription stays asked for.
+        """
+        name = channel.encode()
+        if name not in self._pending:
+            self._pending[name] = 0
+            if self._link is not None:
+                self._send(b"SUBSCRIBE", [name])
+        elif self._pending[name] == 0 and self._link is not None:
+            return
+        waiter = self._waiters.get(name)
+        if waiter is None:
+            waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.shield(waiter)
+        except TimeoutError as error:
+            raise LogUnavailable("Redis did not confirm a subscription") from error
+
+    def unsubscribe(self, channel: str) -> None:
+        """Let a channel go."""
+        name = channel.encode()
+        if self._pending.pop(name, None) is None:
+            return
+        waiter = self._waiters.pop(name, None)
+        if waiter is not None:
+            waiter.cancel()
+        if self._link is not None:
+            self._link.write(_command(b"UNSUBSCRIBE", name))
+
+    async def _connect(self) -> "_Link":
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            link = await dial(self._url, lambda: _Link(self), _greeting(self._url))
+        self._link = link
+        self._unconfirmed = 0
+        self._restoring = True
+        names = list(self._pending)
+        self._pending = dict.fromkeys(names, 0)
+        for at in range(0, len(names), _CHANNELS_A_COMMAND):
+            self._send(b"SUBSCRIBE", names[at : at + _CHANNELS_A_COMMAND])
+        self._confirm_all()
+        return link
+
+    def _send(self, command: bytes, names: list[bytes]) -> None:
+        for name in names:
+            self._pending[name] += 1
+        self._unconfirmed += len(names)
+        cast(_Link, self._link).write(_command(command, *names))
+
+    def _confirmed(self, name: bytes) -> None:
+        self._unconfirmed -= 1
+        outstanding = self._pending.get(name)
+        if outstanding:
+            self._pending[name] = outstanding - 1
+            if outstanding == 1 and (waiter := self._waiters.pop(name, None)) is not None:
+                waiter.set_result(None)
+        self._confirm_all()
+
+    def _confirm_all(self) -> None:
+        if self._restoring and self._unconfirmed == 0:
+            self._restoring = False
+            self._listener.restored()
+
+    def hear(self, replies: Iterable[object]) -> None:
+        """Take parsed replies from the link."""
+        receive = self._listener.receive
+        for reply in replies:
+            if not isinstance(reply, list):
+                continue  # +PONG, +OK
+            kind = reply[0]
+            if kind == b"message":
+                receive(reply[1], reply[2])
+            elif kind == b"subscribe":
+                self._confirmed(reply[1])
+        self._listener.drained()
+
+
+class _Link(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._reader = hiredis.Reader()
+        self._transport: asyncio.WriteTransport | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        self._reader.feed(data)
+        replies = []
+        try:
+            while (reply := self._reader.gets()) is not False:
+                if isinstance(reply, hiredis.ReplyError):
+                    raise reply
+                replies.append(reply)
+        except hiredis.HiredisError as error:
+            _log.warning("Redis refused a subscription: %s", error)
+            self._abort()
+        self._live.hear(replies)
+
+    def write(self, command: bytes) -> None:
+        """Send a command; its reply comes through `data_received`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(command)
+
+    async def keep(self) -> None:
+        """Return when the connection is lost; ping it, and give it up when it stays silent."""
+        try:
+            while not self._closed.done():
+                await asyncio.wait([self._closed], timeout=_BEAT_SECONDS)
+                if not self._closed.done():
+                    if not self._heard:
+                        return
+                    self._heard = False
+                    self.write(_command(b"PING"))
+        finally:
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _command(*parts: bytes) -> bytes:
+    return cast(bytes, hiredis.pack_command(parts))
+
+
+def _greeting(url: str) -> bytes:
+    """AUTH, where the URL has a password."""
+    options = parse_url(url)
+    password = options.get("password")
+    if not password:
+        return b""
+    names = [str(options["username"])] if options.get("username") else []
+    return _command(b"AUTH", *(part.encode() for part in [*names, str(password)]))

@@ -1,0 +1,38 @@
+-- Make the caller the message's owner: raise the attempt (shared/record.py).
+-- KEYS record: hash attempt, token, worker, run_id, ended, cancel, running, lost, started_at | log | request
+-- ARGV claim's token | worker | highest attempt the caller has seen | Redis' run_id | life in ms
+-- Returns {claimed | ended | missing, attempt, cancel asked for, runs lost with their worker}.
+-- May be repeated: the same token is the same claim.
+local r = redis.call('HMGET', KEYS[1], 'created_at', 'attempt', 'token', 'ended', 'cancel',
+  'run_id', 'running', 'lost', 'started_at')
+if not r[1] then
+  return {'missing', '0', 0, 0}
+end
+local cancel = r[5] and 1 or 0
+local lost = tonumber(r[8] or '0')
+if r[4] then
+  return {'ended', r[2] or '0', cancel, lost}
+end
+if r[3] == ARGV[1] then
+  return {'claimed', r[2], cancel, lost}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local attempt = math.max(tonumber(r[2] or '0'), tonumber(ARGV[3])) + 1
+if r[6] and r[6] ~= ARGV[4] then
+  -- Redis was restarted and may have lost a claim: no id may be used twice for other text.
+  attempt = math.max(attempt, now - tonumber(r[1]))
+end
+if r[7] == '1' then
+  lost = lost + 1
+end
+local text = string.format('%.0f', attempt)
+redis.call('HSET', KEYS[1], 'attempt', text, 'token', ARGV[1], 'worker', ARGV[2],
+  'run_id', ARGV[4], 'running', '1', 'lost', lost)
+if not r[9] then
+  redis.call('HSET', KEYS[1], 'started_at', string.format('%.0f', now))
+end
+for i = 1, #KEYS do
+  redis.call('PEXPIRE', KEYS[i], ARGV[5])
+end
+return {'claimed', text, cancel, lost}

@@ -1,0 +1,46 @@
+"""The first events of an attempt: `start`, or `reset` where an earlier one left events."""
+
+from collections.abc import Iterable
+
+from rejoin.shared.clock import iso, now_ms
+from rejoin.shared.events import Event, Reset, Start, dumps
+from rejoin.shared.frames import Frame, encode
+from rejoin.shared.ids import EventId
+from rejoin.shared.record import Record
+
+Entry = tuple[Event, bytes]  # an event, and JSON for workers alone (or b"")
+
+
+def opening(
+    record: Record,
+    attempt: int,
+    *,
+    worker_id: str,
+    newest: EventId | None,
+    after: EventId | None,
+    reason: str,
+) -> list[Entry]:
+    """Return the events that open `attempt`.
+
+    `newest` is the log's last event (None: the log is empty), `after` the last one that stays.
+    """
+    reset = Reset(str(after) if after else None, attempt, record.model, reason)
+    private = dumps({"worker": worker_id, "at": iso(now_ms())}).encode()
+    if newest is not None:
+        return [(reset, private)]
+    start = Start(
+        record.message_id, record.conversation_id, record.model, attempt, iso(record.created_at)
+    )
+    if attempt == 1:
+        return [(start, private)]
+    # An empty log behind a claimed attempt: Redis lost it, or its worker died before writing.
+    return [(start, private), (reset, b"")]
+
+
+def frames(attempt: int, first: int, entries: Iterable[Entry]) -> list[Frame]:
+    """Number and encode events, from sequence `first` on."""
+    made = []
+    for sequence, (event, private) in enumerate(entries, first):
+        event_id = EventId(attempt, sequence)
+        made.append(Frame(event_id, encode(event_id, event), private))
+    return made

@@ -1,0 +1,154 @@
+"""The queue of messages to run, on arq's sorted set, and the index of open messages.
+
+A score is the time in ms from which a job may be claimed, written and compared by Redis' clock
+alone. A running job's score is its lease's end, so it vanishes from every poll and comes back by
+itself when its worker dies.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from redis.asyncio import Redis
+
+from rejoin.shared import keys, scripts
+from rejoin.shared.connections import redis_or_away
+from rejoin.shared.errors import OverLimit
+
+JOB_FUNCTION: Final = "run_message"  # one name for ever: an old worker destroys what it cannot name
+
+_MOST_WAKE_TOKENS: Final = 1000
+
+
+def encode_job(job: object) -> bytes:
+    """A job as JSON: whoever writes to Redis must not run code in a worker, as pickle lets him."""
+    return json.dumps(job).encode()
+
+
+def decode_job(job: bytes) -> dict[str, object]:
+    """Read what `encode_job` wrote.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    fields = json.loads(job)
+    if not isinstance(fields, dict):
+        raise ValueError("a job is a JSON object")  # noqa: TRY004  arq's own callers catch values
+    return fields
+
+
+async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
+    """Index a message as open; return the entry's time in ms. A repeat keeps the first time.
+
+    Raises:
+        OverLimit: `most_due` messages are due and not running.
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        indexed = cast(
+            int,
+            await scripts.run(
+                redis, "queue/index", [keys.QUEUE, keys.OPEN], [message_id, most_due]
+            ),
+        )
+    if indexed < 0:
+        raise OverLimit("too many messages wait for a worker", retry_after_seconds=2)
+    return indexed
+
+
+async def drop_index(redis: Redis, message_id: str) -> None:
+    """Take an ended message out of the index, the last thing done for it.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        await redis.zrem(keys.OPEN, message_id)
+
+
+async def enqueue(redis: Redis, message_id: str, *, life_seconds: int, now_ms: int) -> bool:
+    """Queue the message's job and wake a worker; False where it was queued or running already.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    job = encode_job({"t": None, "f": JOB_FUNCTION, "a": [message_id], "k": {}, "et": now_ms})
+    with redis_or_away():
+        return bool(
+            await scripts.run(
+                redis,
+                "queue/enqueue",
+                [keys.QUEUE, keys.job(message_id), keys.WAKE],
+                [message_id, job, life_seconds * 1000, _MOST_WAKE_TOKENS],
+            )
+        )
+
+
+async def lease(
+    redis: Redis, *, token: str, lease_seconds: float, most: int, take_over: bool
+) -> list[str]:
+    """Take up to `most` due jobs under `token` for `lease_seconds`.
+
+    `take_over` False leaves jobs alone whose lease of another worker has expired.
+
+    Raises:
+        LogUnavailable: Redis is away. Jobs named by a lost reply come back with their lease's end.
+    """
+    with redis_or_away():
+        taken = await scripts.run(
+            redis,
+            "queue/lease",
+            [keys.QUEUE, keys.OWNERS, keys.WAKE],
+            [token, int(lease_seconds * 1000), most, int(take_over)],
+        )
+    return [message_id.decode() for message_id in cast(Sequence[bytes], taken)]
+
+
+async def renew(redis: Redis, leases: Mapping[str, str], *, lease_seconds: float) -> list[str]:
+    """Renew leases, message id to token, in one call; return those that are lost.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    arguments: list[str | int] = [int(lease_seconds * 1000)]
+    for message_id, token in leases.items():
+        arguments += [message_id, token]
+    with redis_or_away():
+        lost = await scripts.run(redis, "queue/renew", [keys.QUEUE, keys.OWNERS], arguments)
+    return [message_id.decode() for message_id in cast(Sequence[bytes], lost)]
+
+
+async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 0) -> bool:
+    """Give a job back, due in `delay_ms`; False where it was not the caller's (any more).
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        return bool(
+            await scripts.run(
+                redis,
+                "queue/release",
+                [keys.QUEUE, keys.OWNERS, keys.WAKE],
+                [message_id, token, delay_ms, _MOST_WAKE_TOKENS],
+            )
+        )
+
+
+async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
+    """Take a job off the queue for good; False where it is another's.
+
+    Without a token: only where nobody runs it.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        return bool(
+            await scripts.run(
+                redis,
+                "queue/complete",
+                [keys.QUEUE, keys.OWNERS, keys.job(message_id), keys.job_tries(message_id)],
+                [message_id, token],
+            )
+        )

@@ -1,0 +1,231 @@
+"""The message's record: what was accepted, who owns it, how it ended."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from rejoin.shared import keys, scripts
+from rejoin.shared.connections import redis_or_away
+from rejoin.shared.errors import LogEnded, MessageMissing, Unavailable
+from rejoin.shared.request import StoredRequest
+
+# How long after its index entry a message may still be accepted: whoever finds an older entry
+# without a record may drop it, and nothing is accepted behind its back.
+ACCEPT_WITHIN_MS: Final = 30_000
+
+
+class Status(StrEnum):
+    """Where a message stands."""
+
+    QUEUED = "queued"
+    STREAMING = "streaming"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED: Final = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message's record as it was read; times in ms since the epoch."""
+
+    message_id: str
+    owner: str
+    conversation_id: str
+    model: str
+    created_at: int
+    status: Status
+    attempt: int
+    worker: str | None
+    cancel_asked: bool
+    started_at: int | None
+    finished_at: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the log has its `done` or `failed`."""
+        return self.status in ENDED
+
+
+class Claim(NamedTuple):
+    """A claim that was won: its attempt, whether a cancel is set, runs lost with their worker."""
+
+    attempt: int
+    token: str
+    cancel_asked: bool
+    lost_runs: int
+
+
+async def accept(
+    redis: Redis,
+    record: Record,
+    request: StoredRequest,
+    *,
+    indexed_at: int,
+    life_seconds: int,
+) -> None:
+    """Store an accepted message; a repeat changes nothing.
+
+    Raises:
+        Unavailable: the index entry is too old by now: accept the message anew.
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    fields = {
+        "owner": record.owner,
+        "conversation_id": record.conversation_id,
+        "model": record.model,
+        "created_at": str(record.created_at),
+    }
+    arguments: list[str | int] = [
+        indexed_at, ACCEPT_WITHIN_MS, life_seconds * 1000, request.encode(),
+    ]  # fmt: skip
+    for name, value in fields.items():
+        arguments += [name, value]
+    message_id = record.message_id
+    with redis_or_away():
+        outcome = await scripts.run(
+            redis, "log/accept", [keys.record(message_id), keys.request(message_id)], arguments
+        )
+    if outcome == b"late":
+        raise Unavailable("the message was not stored in time; send it again")
+
+
+async def load(redis: Redis, message_id: str) -> Record | None:
+    """Return the record, or None where there is none (any more).
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        fields = cast(dict[bytes, bytes], await redis.hgetall(keys.record(message_id)))
+    if b"created_at" not in fields:
+        return None
+    return _parse(message_id, {name.decode(): value.decode() for name, value in fields.items()})
+
+
+async def load_request(redis: Redis, message_id: str) -> StoredRequest | None:
+    """Return the accepted request, or None where there is none (any more).
+
+    Raises:
+        LogUnavailable: Redis is away.
+        ValueError, KeyError, TypeError: another version wrote it in another form.
+    """
+    with redis_or_away():
+        text = cast(bytes | None, await redis.get(keys.request(message_id)))
+    return None if text is None else StoredRequest.decode(text)
+
+
+async def claim(
+    redis: Redis,
+    message_id: str,
+    *,
+    token: str,
+    worker_id: str,
+    run_id: str,
+    life_seconds: int,
+    seen_attempt: int = 0,
+) -> Claim:
+    """Make the caller the message's owner under a new attempt; the same token: the same claim.
+
+    `run_id` is Redis' own (INFO server): after a restart attempts leap ahead, so that no id is
+    used twice. Whoever gets LogEnded sees to what follows a message's end.
+
+    Raises:
+        MessageMissing: there is no record (any more).
+        LogEnded: the message has ended.
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        reply = await scripts.run(
+            redis,
+            "log/claim",
+            [keys.record(message_id), keys.log(message_id), keys.request(message_id)],
+            [token, worker_id, seen_attempt, run_id, life_seconds * 1000],
+        )
+    status, attempt, cancel, lost = cast(tuple[bytes, bytes, int, int], reply)
+    if status == b"missing":
+        raise MessageMissing(message_id)
+    if status == b"ended":
+        raise LogEnded(message_id)
+    return Claim(int(attempt), token, bool(cancel), lost)
+
+
+async def hand_over(redis: Redis, message_id: str, token: str) -> bool:
+    """Note that a claim ends without being lost; False where it is another's by now.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        return bool(await scripts.run(redis, "log/release", [keys.record(message_id)], [token]))
+
+
+async def cancel(redis: Redis, message_id: str) -> Status | None:
+    """Ask for the message's end and tell the workers; a repeat only tells again.
+
+    Returns None where the cancel is set, else how the message had ended already.
+
+    Raises:
+        MessageMissing: there is no record (any more).
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        reply = await scripts.run(
+            redis, "log/cancel", [keys.record(message_id)], [keys.CANCELS, message_id]
+        )
+    status, ended = cast(tuple[bytes, bytes], reply)
+    if status == b"missing":
+        raise MessageMissing(message_id)
+    return Status(ended.decode()) if status == b"ended" else None
+
+
+async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
+    """Those of the messages for which a cancel is set, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            pipeline.hexists(keys.record(message_id), "cancel")
+        flags = cast(list[int], await pipeline.execute())
+    return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
+
+
+async def run_id(redis: Redis) -> str:
+    """Redis' run_id, which changes with each of its starts; empty where INFO is not spoken.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        reply = cast(dict[str, object], await redis.info("server"))
+    return str(reply.get("run_id", ""))
+
+
+def _parse(message_id: str, fields: dict[str, str]) -> Record:
+    def number(name: str) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    attempt = number("attempt") or 0
+    ended = fields.get("ended")
+    running = Status.STREAMING if attempt else Status.QUEUED
+    return Record(
+        message_id=message_id,
+        owner=fields["owner"],
+        conversation_id=fields["conversation_id"],
+        model=fields["model"],
+        created_at=int(fields["created_at"]),
+        status=Status(ended) if ended else running,
+        attempt=attempt,
+        worker=fields.get("worker"),
+        cancel_asked="cancel" in fields,
+        started_at=number("started_at"),
+        finished_at=number("finished_at"),
+    )
