@@ -1,0 +1,1 @@
+"""Tests of Rejoin, from the contract inwards."""
