@@ -43,6 +43,12 @@ def split(frame: bytes) -> tuple[bytes, bytes]:
     return name[7:], data[6:]
 
 
+def id_of(frame: bytes) -> bytes:
+    """Return the id of a frame that `encode` made; b"" where it has none."""
+    _, _, event_id = frame.rpartition(b"\nid: ")
+    return event_id[:-2] if frame.endswith(b"\n\n") and event_id != frame else b""
+
+
 def is_end(frame: bytes) -> bool:
     """Whether the frame is a `done` or a `failed`."""
     return frame.startswith(END)

@@ -46,5 +46,5 @@ def job(message_id: str) -> str:
 
 
 def job_tries(message_id: str) -> str:
-    """arq's count of a job's starts (arq.constants.retry_key_prefix)."""
+    """Arq's count of a job's starts (arq.constants.retry_key_prefix)."""
     return f"arq:retry:{message_id}"

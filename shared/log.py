@@ -5,7 +5,6 @@ from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
-
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import (
@@ -17,10 +16,12 @@ from rejoin.shared.errors import (
     MessageMissing,
     RejoinError,
 )
-from rejoin.shared.frames import Frame
+from rejoin.shared.frames import Frame, is_end
 from rejoin.shared.ids import EventId
 
 PAGE: Final = 500  # events a read: the socket's timeout spans a whole reply
+
+_MOST: Final = 2**63
 
 _REFUSED: Final[dict[bytes, type[LogRefused]]] = {
     b"missing": MessageMissing,
@@ -153,12 +154,14 @@ async def read_all(redis: Redis, message_id: str) -> list[Frame]:
 class Page(NamedTuple):
     """One look at a log, for a tail.
 
-    `known` is whether the message exists, `newest` its log's last event, `frames` the clients'
-    bytes of the events that were asked for and `last` the id of the last one of them.
+    `owner` is the message's (None: no such message), `newest` its log's last event and `ended`
+    whether that one ends it; `frames` are the clients' bytes of the events that were asked for
+    and `last` is the id of the last one of them.
     """
 
-    known: bool
+    owner: str | None
     newest: EventId | None
+    ended: bool
     frames: list[bytes]
     last: EventId | None
 
@@ -172,15 +175,16 @@ async def look(redis: Redis, message_id: str, after: EventId | None, limit: int 
     log = keys.log(message_id)
     with redis_or_away():
         pipeline = redis.pipeline(transaction=False)
-        pipeline.exists(keys.record(message_id))
+        pipeline.hget(keys.record(message_id), "owner")
         pipeline.xrevrange(log, "+", "-", count=1)
         pipeline.xrange(log, _later_than(after), "+", count=limit)
-        known, newest, entries = cast(
-            tuple[int, list[Entry], list[Entry]], await pipeline.execute()
+        owner, newest, entries = cast(
+            tuple[bytes | None, list[Entry], list[Entry]], await pipeline.execute()
         )
     return Page(
-        bool(known),
+        None if owner is None else owner.decode(),
         EventId.parse(newest[0][0]) if newest else None,
+        bool(newest) and is_end(newest[0][1][b"f"]),
         [fields[b"f"] for _, fields in entries],
         EventId.parse(entries[-1][0]) if entries else None,
     )
@@ -206,7 +210,10 @@ async def newest_of(redis: Redis, message_ids: Sequence[str]) -> list[tuple[bool
 
 
 def _later_than(after: EventId | None) -> str:
-    return "-" if after is None else f"({after}"
+    if after is None:
+        return "-"
+    # Redis takes nothing past 64 bits; no event is there, so a lower bound finds as little.
+    return f"({min(after.attempt, _MOST)}-{min(after.sequence, _MOST)}"
 
 
 def _frame(entry: Entry) -> Frame:

@@ -44,3 +44,10 @@ def frames(attempt: int, first: int, entries: Iterable[Entry]) -> list[Frame]:
         event_id = EventId(attempt, sequence)
         made.append(Frame(event_id, encode(event_id, event), private))
     return made
+
+
+def position_unknown(record: Record | None) -> bytes:
+    """The frame for a client whose position is none of this log's: forget all. It has no id."""
+    attempt, model = (record.attempt, record.model) if record else (0, "")
+    reset = Reset(None, attempt, model, "position_unknown")
+    return f"event: {reset.name}\ndata: {reset.json()}\n\n".encode()

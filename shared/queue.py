@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from redis.asyncio import Redis
-
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import OverLimit

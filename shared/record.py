@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
-
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import LogEnded, MessageMissing, Unavailable

@@ -1,0 +1,102 @@
+"""GET /api/messages/{id}/events: the log as a stream, or page by page."""
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from rejoin.api import problems, sse
+from rejoin.api.event_pages import page_of_events
+from rejoin.api.owner import owner_of
+from rejoin.shared import log
+from rejoin.shared.errors import BadRequest, LogUnavailable, NotFound, RejoinError
+from rejoin.shared.ids import EventId, is_message_id
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from rejoin.api.context import Context
+
+EVENTS_PATH: Final = re.compile(r"/api/messages/(?P<message_id>[^/]+)/events")
+
+_NOT_STORED: Final = {"cache-control": "no-store"}
+
+
+class EventsEndpoint:
+    """The endpoint as plain ASGI: an idle tail costs one task and next to nothing of ours."""
+
+    def __init__(self, context: "Context") -> None:
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; what is wrong with it becomes a problem."""
+        try:
+            answer = await self._answer(scope)
+        except RejoinError as error:
+            answer = problems.response(error)
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+            return
+        message_id, owner, after = answer
+        # Let the scope go, headers and all, for as long as the tail lives; the server itself
+        # still asks for the method with each piece of the body.
+        method = scope["method"]
+        scope.clear()
+        scope["method"] = method
+        await sse.respond(
+            scope,
+            receive,
+            send,
+            hub=self._context.hub,
+            message_id=message_id,
+            owner=owner,
+            after=after,
+        )
+
+    async def _answer(self, scope: Scope) -> Response | tuple[str, str, EventId | None]:
+        """Return the response, or whose tail to open from where."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return problems.method_not_allowed("GET, HEAD")
+        match = EVENTS_PATH.fullmatch(scope["path"])
+        message_id = match["message_id"] if match else ""
+        if not is_message_id(message_id):
+            raise NotFound("no such message")
+        headers = Headers(scope=scope)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        after = position(headers, query)
+        owner = owner_of(scope)
+        if _wants_json(headers):
+            body = await page_of_events(self._context, message_id, owner, after, query)
+            return Response(body, media_type="application/json", headers=_NOT_STORED)
+        try:
+            page = await log.look(self._context.redis, message_id, after, 1)
+        except LogUnavailable:
+            # Any status but 200 would stop an EventSource for good; the tail asks again.
+            return message_id, owner, after
+        if page.owner != owner:
+            raise NotFound("no such message")
+        if page.ended and after == page.newest:
+            return Response(status_code=204)
+        return message_id, owner, after
+
+
+def position(headers: Headers, query: dict[str, str]) -> EventId | None:
+    """The client's Last-Event-ID: the header, else the query parameter; None where neither is.
+
+    The header wins, because an EventSource's URL is fixed while its header advances.
+
+    Raises:
+        BadRequest: 400, it is not of the form `<attempt>-<sequence>`.
+    """
+    text = headers.get("last-event-id") or query.get("last_event_id")
+    if not text:
+        return None
+    try:
+        return EventId.parse(text)
+    except ValueError as error:
+        raise BadRequest(str(error), field=("Last-Event-ID",), status=400) from error
+
+
+def _wants_json(headers: Headers) -> bool:
+    accept = headers.get("accept", "").lower()
+    return "application/json" in accept and "text/event-stream" not in accept
