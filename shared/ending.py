@@ -21,11 +21,10 @@ class Lives(NamedTuple):
 
 
 class Ender(NamedTuple):
-    """Who ends messages: its name in the record, and Redis' run_id."""
+    """Who ends messages, by its name in the record."""
 
     redis: Redis
     name: str
-    run_id: str
     lives: Lives
 
 
@@ -72,7 +71,6 @@ async def _claim_and_end(ender: Ender, message_id: str, failure: Failed | None) 
         message_id,
         token=secrets.token_hex(8),
         worker_id=ender.name,
-        run_id=ender.run_id,
         life_seconds=ender.lives.open_seconds,
     )
     found = await record.load(ender.redis, message_id)

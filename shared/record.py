@@ -125,14 +125,13 @@ async def claim(
     *,
     token: str,
     worker_id: str,
-    run_id: str,
     life_seconds: int,
     seen_attempt: int = 0,
 ) -> Claim:
     """Make the caller the message's owner under a new attempt; the same token: the same claim.
 
-    `run_id` is Redis' own (INFO server): after a restart attempts leap ahead, so that no id is
-    used twice. Whoever gets LogEnded sees to what follows a message's end.
+    Under another run_id of Redis, after a restart, attempts leap ahead, so that no id is used
+    twice. Whoever gets LogEnded sees to what follows a message's end.
 
     Raises:
         MessageMissing: there is no record (any more).
@@ -144,7 +143,7 @@ async def claim(
             redis,
             "log/claim",
             [keys.record(message_id), keys.log(message_id), keys.request(message_id)],
-            [token, worker_id, seen_attempt, run_id, life_seconds * 1000],
+            [token, worker_id, seen_attempt, life_seconds * 1000],
         )
     status, attempt, cancel, lost = cast(tuple[bytes, bytes, int, int], reply)
     if status == b"missing":
@@ -195,17 +194,6 @@ async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
             pipeline.hexists(keys.record(message_id), "cancel")
         flags = cast(list[int], await pipeline.execute())
     return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
-
-
-async def run_id(redis: Redis) -> str:
-    """Redis' run_id, which changes with each of its starts; empty where INFO is not spoken.
-
-    Raises:
-        LogUnavailable: Redis is away.
-    """
-    with redis_or_away():
-        reply = cast(dict[str, object], await redis.info("server"))
-    return str(reply.get("run_id", ""))
 
 
 def _parse(message_id: str, fields: dict[str, str]) -> Record:

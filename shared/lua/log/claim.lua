@@ -1,6 +1,6 @@
 -- Make the caller the message's owner: raise the attempt (shared/record.py).
 -- KEYS record: hash attempt, token, worker, run_id, ended, cancel, running, lost, started_at | log | request
--- ARGV claim's token | worker | highest attempt the caller has seen | Redis' run_id | life in ms
+-- ARGV claim's token | worker | highest attempt the caller has seen | life in ms
 -- Returns {claimed | ended | missing, attempt, cancel asked for, runs lost with their worker}.
 -- May be repeated: the same token is the same claim.
 local r = redis.call('HMGET', KEYS[1], 'created_at', 'attempt', 'token', 'ended', 'cancel',
@@ -19,7 +19,9 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local attempt = math.max(tonumber(r[2] or '0'), tonumber(ARGV[3])) + 1
-if r[6] and r[6] ~= ARGV[4] then
+local info = redis.pcall('INFO', 'server')
+local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+if r[6] and r[6] ~= run_id then
   -- Redis was restarted and may have lost a claim: no id may be used twice for other text.
   attempt = math.max(attempt, now - tonumber(r[1]))
 end
@@ -28,11 +30,11 @@ if r[7] == '1' then
 end
 local text = string.format('%.0f', attempt)
 redis.call('HSET', KEYS[1], 'attempt', text, 'token', ARGV[1], 'worker', ARGV[2],
-  'run_id', ARGV[4], 'running', '1', 'lost', lost)
+  'run_id', run_id, 'running', '1', 'lost', lost)
 if not r[9] then
   redis.call('HSET', KEYS[1], 'started_at', string.format('%.0f', now))
 end
 for i = 1, #KEYS do
-  redis.call('PEXPIRE', KEYS[i], ARGV[5])
+  redis.call('PEXPIRE', KEYS[i], ARGV[4])
 end
 return {'claimed', text, cancel, lost}
