@@ -290,8 +290,9 @@ class Watch:
 
 
 def _joined(payloads: list[bytes]) -> Iterable[Batch]:
-    """Parse what was published, `<attempt> <first> <last> <ended>` before the frames; join what
-    follows on.
+    """Parse what was published and join what follows on.
+
+    Each payload is `<attempt> <first> <last> <ended>`, a new line, and the frames.
     """
     batches: list[Batch] = []
     attempt = first = last = -1

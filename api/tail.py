@@ -149,7 +149,7 @@ class Tail:
                     await self._read_on()
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001  a defect of ours must end the stream, not silence it
             _log.exception("a tail of %s broke; its client comes back", self.message_id)
             await self._finish(_END)
 

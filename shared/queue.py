@@ -17,6 +17,7 @@ from rejoin.shared.errors import OverLimit
 JOB_FUNCTION: Final = "run_message"  # one name for ever: an old worker destroys what it cannot name
 
 _MOST_WAKE_TOKENS: Final = 1000
+_RECORD_WITHIN_SECONDS: Final = 60  # twice what an accept may take
 
 
 def encode_job(job: object) -> bytes:
@@ -134,6 +135,23 @@ async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 
         )
 
 
+async def put_off(redis: Redis, message_id: str, token: str) -> None:
+    """Give back a job whose message has no record: due again in a second, or gone for good.
+
+    Its accept may still be under way, within a bound; a record that is gone after that is gone.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        indexed = await redis.zscore(keys.OPEN, message_id)
+        seconds, _ = cast(tuple[int, int], await redis.time())
+    if indexed is not None and seconds - indexed / 1000 < _RECORD_WITHIN_SECONDS:
+        await release(redis, message_id, token, delay_ms=1000)
+    elif await complete(redis, message_id, token):
+        await drop_index(redis, message_id)
+
+
 async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
     """Take a job off the queue for good; False where it is another's.
 
@@ -151,3 +169,15 @@ async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
                 [message_id, token],
             )
         )
+
+
+async def wait_for_token(redis: Redis, seconds: float) -> bool:
+    """Pop a wake token, waiting for one; False after `seconds` without.
+
+    `redis` needs a socket time-out above `seconds`.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        return await redis.blpop([keys.WAKE], timeout=seconds) is not None

@@ -89,6 +89,19 @@ class Settings(BaseSettings):
             )
         return self
 
+    def redis_url_of(self, process: str) -> str:
+        """The Redis that `process` (api or worker) uses.
+
+        Raises:
+            SettingsError: none is named; only `rejoin dev` brings its own.
+        """
+        if self.redis_url is None:
+            raise SettingsError(
+                f"REJOIN_REDIS_URL is not set: name the Redis that the {process} shares with the"
+                " others, or start everything by `rejoin dev`"
+            )
+        return self.redis_url
+
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is reached from this machine alone."""

@@ -1,0 +1,89 @@
+"""`python -m rejoin.worker`: one worker process, until SIGTERM or SIGINT."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+
+import uvloop
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+from rejoin.shared import queue
+from rejoin.shared.connections import open_redis, redis_or_away
+from rejoin.shared.errors import RejoinError, SettingsError
+from rejoin.shared.settings import Settings, load_settings, unheeded
+from rejoin.worker.arq_worker import LeasedWorker
+from rejoin.worker.attempt import Tools
+from rejoin.worker.providers.registry import Providers
+from rejoin.worker.writer import Appender
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the worker; `--check` only looks whether it could. Returns the exit code."""
+    try:
+        settings = load_settings()
+        url = settings.redis_url_of("worker")
+    except SettingsError as error:
+        sys.stderr.write(f"rejoin worker: {error}\n")
+        return 2
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # arq tells each job's start and end at INFO; ours are told where they matter.
+    logging.getLogger("arq").setLevel(logging.WARNING)
+    if "--check" in sys.argv[1:]:
+        return uvloop.run(_check(url))
+    for sentence in unheeded():
+        _log.warning("%s", sentence)
+    uvloop.run(_serve(settings, url))
+    return 0
+
+
+async def _serve(settings: Settings, url: str) -> None:
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    redis = open_redis(url)
+    arq_redis = ArqRedis(
+        redis.connection_pool,
+        job_serializer=queue.encode_job,
+        job_deserializer=queue.decode_job,
+        default_queue_name="",
+    )
+    blocking = open_redis(url, timeout_seconds=3, connections=2, retries=0)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(blocking.aclose)
+        providers = Providers()
+        providers.open_configured()
+        stack.push_async_callback(providers.aclose)
+        tools = Tools(settings, redis, Appender(redis), providers, worker_id)
+        worker = LeasedWorker(tools, arq_redis, blocking, url)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
+        await worker.main()
+        _log.info("worker %s has stopped", worker_id)
+
+
+async def _check(url: str) -> int:
+    redis: Redis = open_redis(url)
+    try:
+        with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
+            await redis.ping()
+    except RejoinError as error:
+        sys.stderr.write(f"rejoin worker: {error}\n")
+        return 1
+    finally:
+        await redis.aclose()
+    sys.stdout.write("rejoin worker: settings and Redis are in order\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""arq's Worker, leased and fenced: what starts a job, keeps it, and ends it.
+
+arq 0.28's own start and end are replaced: it polls over every running job, marks a running job
+without saying whose it is, and ends one without asking (PITFALLS 1). A contract test holds the
+parts of it that are used here.
+"""
+
+import asyncio
+import logging
+import secrets
+from typing import Any, Final
+
+from arq.connections import ArqRedis
+from arq.worker import Function, Worker, func
+from redis.asyncio import Redis
+from rejoin.shared import keys, queue
+from rejoin.shared.ending import end_message
+from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.events import Failed, FailureCode
+from rejoin.shared.worker_life import end_life
+from rejoin.worker.attempt import Attempt, Tools
+from rejoin.worker.control import Control
+from rejoin.worker.leases import Leases
+from rejoin.worker.stopping import Stop
+from rejoin.worker.wake import POLL_SECONDS, Wake
+
+# Ours rule: REJOIN_MAX_ATTEMPTS and the deadlines. arq counts every start, deploys too.
+MAX_TRIES: Final = 1_000_000
+_NO_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400
+_STOP_SECONDS: Final = 5.0  # for what runs to be handed over
+
+_log = logging.getLogger(__name__)
+
+
+class LeasedWorker(Worker):
+    """Runs messages under leases: at most REJOIN_MAX_JOBS, each until its end or its lease's."""
+
+    def __init__(self, tools: Tools, arq_redis: ArqRedis, blocking: Redis, url: str) -> None:
+        super().__init__(
+            functions=[run_message_function(self._run_message)],
+            queue_name=keys.QUEUE,
+            redis_pool=arq_redis,
+            max_jobs=tools.settings.max_jobs,
+            job_timeout=_NO_TIMEOUT_SECONDS,
+            keep_result=0,
+            max_tries=MAX_TRIES,
+            poll_delay=POLL_SECONDS,
+            handle_signals=False,
+            log_results=False,
+            job_serializer=queue.encode_job,
+            job_deserializer=queue.decode_job,
+        )
+        self._tools = tools
+        self._attempts: dict[str, Attempt] = {}
+        self._leases = Leases(
+            tools.redis,
+            tools.worker_id,
+            lease_seconds=tools.settings.lease_seconds,
+            lost=self._lease_lost,
+        )
+        self._wake = Wake(blocking)
+        self._control = Control(
+            tools.redis, url, cancel=self._cancelled, running=lambda: self._attempts
+        )
+        self._freed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def main(self) -> None:
+        """Run until `stop`: then hand over what runs, and return."""
+        async with asyncio.TaskGroup() as group:
+            keepers = [
+                group.create_task(self._leases.run()),
+                group.create_task(self._tools.appender.run()),
+                group.create_task(self._control.run()),
+            ]
+            picking = group.create_task(self._pick_jobs())
+            await self._stopping.wait()
+            picking.cancel()
+            await self._hand_over()
+            for keeper in keepers:
+                keeper.cancel()
+        try:
+            await end_life(self._tools.redis, self._tools.worker_id)
+        except LogUnavailable:
+            _log.debug("Redis is away; the sign of life ends by itself")
+
+    def stop(self) -> None:
+        """Take no more jobs, hand over those that run, and end `main`. May be repeated."""
+        self._stopping.set()
+
+    async def close(self) -> None:
+        """Close the connections that arq knows of."""
+        await self.pool.aclose(close_connection_pool=True)
+
+    async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
+        """Do nothing to a job that ran: its attempt has seen to it, under its token."""
+        self._forget(job_id)
+
+    async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
+        """End the log of a message that arq gave up before our code ran."""
+        token = self._leases.held.get(job_id, "")
+        tries = int(await self.pool.get(keys.job_tries(job_id)) or 0)
+        failure = Failed(
+            FailureCode.ATTEMPTS_EXHAUSTED if tries > self.max_tries else FailureCode.INTERNAL,
+            "the message's job could not be run",
+            retryable=True,
+        )
+        try:
+            await end_message(self._tools.ender, job_id, failure, job_token=token)
+        finally:
+            self._forget(job_id)
+
+    async def _pick_jobs(self) -> None:
+        while True:
+            if self.job_counter < self.max_jobs:
+                if not await self._wake.wait():
+                    self._leases.doubt()
+            else:
+                await self._slot()
+            try:
+                await self._start_due_jobs()
+            except LogUnavailable as error:
+                _log.warning("%s; no new message starts", error)
+                self._leases.doubt()
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _slot(self) -> None:
+        self._freed.clear()
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._freed.wait()
+        except TimeoutError:
+            return
+
+    async def _start_due_jobs(self) -> None:
+        free = self.max_jobs - self.job_counter
+        if free <= 0:
+            return
+        token = secrets.token_hex(8)
+        for message_id in await queue.lease(
+            self._tools.redis,
+            token=token,
+            lease_seconds=self._tools.settings.lease_seconds,
+            most=free,
+            take_over=self._leases.may_take_over,
+        ):
+            if message_id in self.tasks:
+                # Our own lease ended while we could not renew it, and we took the job again: the
+                # old run stops, and the job comes back when this lease ends.
+                self._lease_lost(message_id)
+                continue
+            self._leases.held[message_id] = token
+            self.job_counter += 1
+            task = self.loop.create_task(self._run_leased(message_id))
+            self.tasks[message_id] = task
+
+    async def _run_leased(self, message_id: str) -> None:
+        """Arq's run of a job, which must not take the worker with it when Redis is away."""
+        try:
+            await self.run_job(message_id, 0)
+        except Exception:  # noqa: BLE001  one job must not end the worker
+            # Its lease is kept no more, so the job comes back by itself.
+            _log.exception("the job of %s could not be run", message_id)
+        finally:
+            self._forget(message_id)
+            self.tasks.pop(message_id, None)
+            self.job_counter -= 1
+            self._freed.set()
+
+    async def _run_message(self, ctx: dict[Any, Any], message_id: str) -> None:
+        """The job: run the message of that id."""
+        attempt = Attempt(self._tools, message_id, self._leases.held.get(message_id, ""))
+        self._attempts[message_id] = attempt
+        try:
+            await attempt.run()
+        finally:
+            self._attempts.pop(message_id, None)
+
+    async def _hand_over(self) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.stop(Stop.HANDED_OVER)
+        running = list(self.tasks.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=_STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_STOP_SECONDS)
+
+    def _forget(self, message_id: str) -> None:
+        self._leases.held.pop(message_id, None)
+
+    def _lease_lost(self, message_id: str) -> None:
+        self._forget(message_id)
+        attempt = self._attempts.get(message_id)
+        if attempt is not None:
+            attempt.stop(Stop.LEASE_LOST)
+
+    def _cancelled(self, message_id: str) -> None:
+        attempt = self._attempts.get(message_id)
+        if attempt is not None:
+            attempt.stop(Stop.CANCELLED)
+
+
+def run_message_function(coroutine: Any) -> Function:
+    """The worker's one job function, under the name that every version knows."""
+    return func(coroutine, name=queue.JOB_FUNCTION, max_tries=MAX_TRIES)

@@ -1,0 +1,63 @@
+"""The deadlines of one model call, ours and not the SDK's: first token, silence, total."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from rejoin.worker.stopping import Stop, Stoppable
+
+
+class Deadlines:
+    """Stops a run that waits too long. One timer a call, none a chunk.
+
+    The timer is not moved when a chunk comes: when it rings it looks at the last chunk's time,
+    and sleeps on for the rest.
+    """
+
+    def __init__(
+        self,
+        stoppable: Stoppable,
+        *,
+        first_token_seconds: float,
+        idle_seconds: float,
+        total_seconds: float,
+    ) -> None:
+        self._stoppable = stoppable
+        self._loop = asyncio.get_running_loop()
+        self._idle_seconds = idle_seconds
+        self._first_at = self._loop.time() + first_token_seconds
+        self._last = 0.0  # when the last chunk came; 0: none yet
+        self._silence: asyncio.TimerHandle | None = None
+        self._total: asyncio.TimerHandle | None = None
+        self._total_seconds = total_seconds
+
+    def heard(self) -> None:
+        """A chunk came."""
+        if not self._last and self._silence is not None:
+            self._silence.cancel()
+            self._silence = self._loop.call_later(self._idle_seconds, self._look)
+        self._last = self._loop.time()
+
+    def __enter__(self) -> Self:
+        self._silence = self._loop.call_at(self._first_at, self._stoppable.stop, Stop.FIRST_TOKEN)
+        self._total = self._loop.call_later(
+            max(0, self._total_seconds), self._stoppable.stop, Stop.TOTAL
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for timer in (self._silence, self._total):
+            if timer is not None:
+                timer.cancel()
+
+    def _look(self) -> None:
+        due = self._last + self._idle_seconds
+        if self._loop.time() >= due:
+            self._stoppable.stop(Stop.IDLE)
+        else:
+            self._silence = self._loop.call_at(due, self._look)

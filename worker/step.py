@@ -1,0 +1,96 @@
+"""One model call: its chunks become events, its deadlines are kept."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from rejoin.shared.errors import ProviderError
+from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usage
+from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.providers.base import (
+    Chunk,
+    FinishChunk,
+    ModelRequest,
+    Provider,
+    ReasoningChunk,
+    TextChunk,
+    UsageChunk,
+)
+from rejoin.worker.stopping import Stoppable
+from rejoin.worker.usage import estimated_usage, usage_event
+from rejoin.worker.whole_text import WholeText
+from rejoin.worker.writer import Writer
+
+
+@dataclass(slots=True)
+class Step:
+    """A model call under way, or what it came to; also what is left of one that was stopped."""
+
+    request: ModelRequest
+    called: bool = False
+    text_chars: int = 0
+    reasoning_chars: int = 0
+    finish_reason: FinishReason | None = None
+    reported: UsageChunk | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What it used: as reported, else estimated from what was seen of it."""
+        if self.reported is not None:
+            return usage_event(self.reported)
+        if not self.called:
+            return Usage()
+        return estimated_usage(self.request, self.text_chars, self.reasoning_chars)
+
+    async def run(
+        self, provider: Provider, writer: Writer, stoppable: Stoppable, deadlines: Deadlines
+    ) -> FinishReason:
+        """Call the model and write its events; return why it ended.
+
+        Raises:
+            Stopped: somebody, or a deadline, stopped it; the provider's connection is closed.
+            ProviderError: the provider could not, or would not.
+        """
+        async with stoppable:
+            with deadlines:
+                self.called = True
+                async with provider.stream(self.request) as chunks:
+                    await self._relay(chunks, writer, deadlines)
+        if self.finish_reason is None:
+            raise ProviderError(
+                "the provider's answer broke off",
+                code=FailureCode.PROVIDER_PROTOCOL,
+                retryable=True,
+            )
+        return self.finish_reason
+
+    async def _relay(
+        self, chunks: AsyncIterator[Chunk], writer: Writer, deadlines: Deadlines
+    ) -> None:
+        text, reasoning = WholeText(), WholeText()
+        try:
+            async for chunk in chunks:
+                deadlines.heard()
+                match chunk:
+                    case TextChunk():
+                        self._text(writer, text.feed(chunk.text))
+                    case ReasoningChunk():
+                        self._reasoning(writer, reasoning.feed(chunk.text))
+                    case UsageChunk():
+                        self.reported = chunk
+                    case FinishChunk():
+                        self.finish_reason = chunk.finish_reason
+                if writer.behind:
+                    await writer.flush()
+        finally:
+            self._reasoning(writer, reasoning.end())
+            self._text(writer, text.end())
+
+    def _text(self, writer: Writer, text: str) -> None:
+        if text:
+            self.text_chars += len(text)
+            writer.put(Text(text))
+
+    def _reasoning(self, writer: Writer, text: str) -> None:
+        if text:
+            self.reasoning_chars += len(text)
+            writer.put(Reasoning(text))

@@ -1,0 +1,48 @@
+"""What an earlier attempt left in the log, and where a new one goes on."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rejoin.shared.events import FinishReason, Usage
+from rejoin.shared.fold import Message
+from rejoin.shared.ids import EventId
+
+
+_NOTHING: Final = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """Where to go on: `after` is the last event that stays, `text_chars` its visible text.
+
+    `finish_reason` is that of the last finished step where the message only lacks its end, and
+    `usage` what its finished steps used.
+    """
+
+    newest: EventId | None
+    after: EventId | None = None
+    text_chars: int = 0
+    finish_reason: FinishReason | None = None
+    usage: Usage = _NOTHING
+
+
+def takeover_of(message: Message) -> Takeover:
+    """Return where the next attempt at a message goes on."""
+    steps = message.named("step")
+    if not steps:
+        return Takeover(message.last_event_id)
+    last = steps[-1]
+    kept = message.kept[: message.kept.index(last)]
+    used = last.private.get("usage")
+    return Takeover(
+        newest=message.last_event_id,
+        after=last.id,
+        text_chars=sum(len(str(event.fields["text"])) for event in kept if event.name == "text"),
+        finish_reason=FinishReason(str(last.fields["finish_reason"])),
+        usage=Usage(**used) if isinstance(used, dict) else _NOTHING,
+    )
+
+
+def step_note(usage: Usage) -> bytes:
+    """What a `step` entry tells later attempts alone."""
+    return f'{{"usage":{usage.json()}}}'.encode()
