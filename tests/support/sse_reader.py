@@ -79,10 +79,15 @@ def _plain(line: str) -> Comment | RetryField:
     return RetryField(int(value))
 
 
+class CutOff(ConnectionError):
+    """The connection broke before the response was complete."""
+
+
 class SseReader:
     """One response read as it comes. `raw` is the body so far, `items` what it said.
 
-    Every wait is bounded; a wait that takes longer raises TimeoutError.
+    Every wait is bounded; a wait that takes longer raises TimeoutError, and a connection that
+    breaks ConnectionError (CutOff where it was closed). An AssertionError is the server's fault.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,7 +174,7 @@ class SseReader:
 
     async def read_head(self) -> None:
         """Read the status line and the headers."""
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        head = (await self._line(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
         self.status = int(first.split(" ", 2)[1])
         for line in lines:
@@ -190,28 +195,30 @@ class SseReader:
         bound = most if self._left < 0 else min(most, self._left)
         got = await self._reader.read(bound)
         if not got:
-            # A body without a length ends with its connection; any other was cut off.
-            assert self._left < 0, "the connection was cut within the body"
-            self.body_ended = True
+            if self._left >= 0:
+                raise CutOff("within the body")
+            self.body_ended = True  # a body without a length ends with its connection
             return
         if self._left > 0:
             self._left -= len(got)
             if self._left == 0 and self._chunked:
-                assert await self._reader.readexactly(2) == b"\r\n", "a chunk's end"
+                assert await self._line() == b"\r\n", "a chunk's end"
             elif self._left == 0:
                 self.body_ended = True
         self.raw += got
         self._parse()
 
     async def _next_chunk(self) -> None:
-        try:
-            line = await self._reader.readuntil(b"\r\n")
-        except asyncio.IncompleteReadError as error:
-            raise ConnectionError("the connection was cut between chunks") from error
-        self._left = int(line.split(b";")[0], 16)
+        self._left = int((await self._line()).split(b";")[0], 16)
         if self._left == 0:
-            assert await self._reader.readuntil(b"\r\n") == b"\r\n", "trailers"
+            assert await self._line() == b"\r\n", "trailers"
             self.body_ended = True
+
+    async def _line(self, end: bytes = b"\r\n") -> bytes:
+        try:
+            return await self._reader.readuntil(end)
+        except asyncio.IncompleteReadError as error:
+            raise CutOff("within the head or between chunks") from error
 
     def _parse(self) -> None:
         if not self.headers.get("content-type", "").startswith("text/event-stream"):

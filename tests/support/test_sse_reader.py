@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.support.sse_reader import Comment, RetryField, open_tail, parse_block, sse_request
+from tests.support.sse_reader import (
+    Comment,
+    CutOff,
+    RetryField,
+    open_tail,
+    parse_block,
+    sse_request,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
 FRAMES = [
@@ -67,6 +74,16 @@ async def test_a_stream_that_ends_within_a_frame_is_refused() -> None:
     async with toy_server([HEAD + b"\r\n", BODY[:-1]]) as url, open_tail(url) as tail:
         with pytest.raises(AssertionError, match="ended within a frame"):
             await tail.read_until_end()
+
+
+async def test_a_connection_that_broke_is_told_from_a_stream_that_ended() -> None:
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    parts = chunks(BODY, 50)
+    for answer in ([head, *parts[:-1]], [head, parts[0][:20]], [head[:-1]]):
+        async with toy_server(answer) as url:
+            with pytest.raises(CutOff):
+                async with open_tail(url) as tail:
+                    await tail.read_until_end()
 
 
 async def test_an_event_after_the_end_is_refused() -> None:
