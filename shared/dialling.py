@@ -26,7 +26,7 @@ async def dial(url: str, protocol: Callable[[], P], greeting: bytes = b"") -> P:
         transport, made = await loop.create_connection(
             protocol,
             host,
-            int(cast(int, options.get("port", 6379))),
+            int(options.get("port", 6379)),
             ssl=_context(cast(dict[str, object], options)),
         )
         connected = transport.get_extra_info("socket")

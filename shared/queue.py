@@ -6,7 +6,7 @@ itself when its worker dies.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -180,4 +180,5 @@ async def wait_for_token(redis: Redis, seconds: float) -> bool:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        return await redis.blpop([keys.WAKE], timeout=seconds) is not None
+        popped = redis.execute_command("BLPOP", keys.WAKE, seconds)
+        return await cast(Awaitable[object], popped) is not None

@@ -1,5 +1,6 @@
 """The message's record: what was accepted, who owns it, how it ended."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
@@ -101,7 +102,7 @@ async def load(redis: Redis, message_id: str) -> Record | None:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        fields = cast(dict[bytes, bytes], await redis.hgetall(keys.record(message_id)))
+        fields = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.record(message_id)))
     if b"created_at" not in fields:
         return None
     return _parse(message_id, {name.decode(): value.decode() for name, value in fields.items()})

@@ -7,7 +7,6 @@ from rejoin.shared.events import FinishReason, Usage
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import EventId
 
-
 _NOTHING: Final = Usage()
 
 

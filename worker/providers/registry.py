@@ -1,0 +1,76 @@
+"""Finds a model's provider; each is opened when first asked for, once in a process."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from typing import Final
+
+from rejoin.shared import catalogue
+from rejoin.shared.errors import ProviderError
+from rejoin.shared.events import FailureCode
+from rejoin.worker.providers.base import Provider
+
+# An SDK is imported with its provider: openai's alone takes 0.35 s and 30 MB.
+
+
+def _demo() -> Provider:
+    from rejoin.worker.providers.demo import DemoProvider
+
+    return DemoProvider()
+
+
+def _openai() -> Provider:
+    from rejoin.worker.providers.openai import OpenAIProvider
+
+    return OpenAIProvider()
+
+
+FACTORIES: Final[Mapping[str, Callable[[], Provider]]] = {
+    "demo": _demo,
+    "openai": _openai,
+}
+
+
+class Providers:
+    """The providers of one worker process; `aclose` when it ends."""
+
+    def __init__(self, factories: Mapping[str, Callable[[], Provider]] = FACTORIES) -> None:
+        self._factories = factories
+        self._open: dict[str, Provider] = {}
+
+    def find(self, model: str) -> tuple[Provider, str]:
+        """Return the provider of `provider/name`, and the name.
+
+        Raises:
+            ProviderError: `invalid_request` for an unknown provider, `authentication` for one
+                that is not configured.
+        """
+        prefix, _, name = model.partition("/")
+        if prefix not in self._factories or not name:
+            raise ProviderError(
+                f"no provider has the model {model}",
+                code=FailureCode.INVALID_REQUEST,
+                retryable=False,
+            )
+        return self._opened(prefix), name
+
+    def open_configured(self) -> None:
+        """Open what is configured, so that no message waits for an SDK's import.
+
+        One that refuses its settings stays closed: its messages will fail and say why.
+        """
+        for state in catalogue.providers():
+            if state.configured:
+                with suppress(ProviderError):
+                    self._opened(state.name)
+
+    async def aclose(self) -> None:
+        """Close all of them, each even if another fails to."""
+        async with AsyncExitStack() as stack:
+            for provider in self._open.values():
+                stack.push_async_callback(provider.aclose)
+            self._open.clear()
+
+    def _opened(self, name: str) -> Provider:
+        if name not in self._open:
+            self._open[name] = self._factories[name]()
+        return self._open[name]
