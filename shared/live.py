@@ -207,7 +207,7 @@ class _Link(asyncio.Protocol):
 
 
 def _command(*parts: bytes) -> bytes:
-    return hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub knows tuples of one
+    return bytes(hiredis.pack_command(cast(tuple[bytes], parts)))  # its stub knows tuples of one
 
 
 def _greeting(url: str) -> bytes:

@@ -180,5 +180,5 @@ async def wait_for_token(redis: Redis, seconds: float) -> bool:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        popped = redis.execute_command("BLPOP", keys.WAKE, seconds)
+        popped = redis.execute_command("BLPOP", keys.WAKE, seconds)  # type: ignore[no-untyped-call]
         return await cast(Awaitable[object], popped) is not None

@@ -25,8 +25,6 @@ _MAX_OTHER_BYTES: Final = 65_536  # read of an answer that is no stream, for its
 
 _NO_KEY: Final = "none"  # the SDK insists on one; servers without keys do not look at it
 
-# They refuse `max_tokens` for their reasoning models. Elsewhere it is the other way round: many
-# servers that resemble OpenAI do not know `max_completion_tokens`, and some ignore it silently.
 _NEW_LIMIT_HOSTS: Final = (".api.openai.com", ".openai.azure.com")
 
 
@@ -51,7 +49,7 @@ class OpenAIProvider:
             raise _unusable("OPENAI_API_KEY holds characters that no key has")
         host = _host(base_url or DEFAULT_URL)
         self._secrets = (key,) if key else ()
-        self._new_limit = f".{host}".endswith(_NEW_LIMIT_HOSTS)
+        self._new_limit = takes_new_limit(host)
         # No deadline but for connecting: the step owns the others. No bound on connections
         # either: the worker's max_jobs is one, and a second here would only queue in silence.
         waits = httpx2.Timeout(None, connect=CONNECT_SECONDS)
@@ -152,6 +150,15 @@ class OpenAIProvider:
                 code=FailureCode.INVALID_REQUEST,
                 retryable=False,
             ) from None
+
+
+def takes_new_limit(host: str) -> bool:
+    """Whether a host wants `max_completion_tokens`, and not `max_tokens`.
+
+    OpenAI refuses `max_tokens` for its reasoning models. Elsewhere it is the other way round:
+    many servers that resemble OpenAI do not know the new name, and some ignore it in silence.
+    """
+    return f".{host}".endswith(_NEW_LIMIT_HOSTS)
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:
