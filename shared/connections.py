@@ -1,8 +1,8 @@
 """Connections to Redis: their time-outs and retries, and what counts as "away"."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -71,3 +71,13 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
         if any(code in f"{error} " for code in _AWAY_IN_SCRIPTS):
             raise LogUnavailable(what) from error
         raise
+
+
+async def ping(redis: Redis) -> None:
+    """Return if Redis answers.
+
+    Raises:
+        LogUnavailable: it is away.
+    """
+    with redis_or_away():
+        await cast(Awaitable[object], redis.ping())

@@ -1,0 +1,97 @@
+"""`python -m rejoin.api [--check]`: serve the API, or say whether it could."""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from typing import Final
+
+import uvicorn
+from rejoin.api.app import create_app
+from rejoin.api.sockets import listen
+from rejoin.shared.connections import open_redis, ping
+from rejoin.shared.errors import SettingsError, Unavailable
+from rejoin.shared.settings import Settings, load_settings, unheeded
+
+_CHECK_SECONDS: Final = 5
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_log = logging.getLogger("rejoin.api")
+
+
+def main(arguments: list[str]) -> int:
+    """Run until a signal ends it; return the exit code: 2 for a wrong setting or argument."""
+    if arguments not in ([], ["--check"]):
+        return _fail("usage: python -m rejoin.api [--check]", 2)
+    try:
+        settings = load_settings()
+        app = create_app(settings)
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    if arguments:
+        return asyncio.run(_check(settings))
+    logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
+    for sentence in unheeded():
+        _log.warning("%s", sentence)
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        where = f"REJOIN_HOST={settings.host} REJOIN_PORT={settings.port}"
+        return _fail(f"cannot listen on {where}: {error.strerror or error}", 1)
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=4,
+    )
+    _serve(uvicorn.Server(config), listener)
+    return 0
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn raises a signal that ended it once more: that is no reason for another exit code.
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    host, port = listener.getsockname()[:2]
+    _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    server.run(sockets=[listener])
+
+
+async def _check(settings: Settings) -> int:
+    """Print what is wrong; return 0 if nothing is."""
+    for sentence in unheeded():
+        _say(f"warning: {sentence}")
+    redis = open_redis(str(settings.redis_url))
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await ping(redis)
+    except (Unavailable, TimeoutError) as error:
+        _say(f"Redis does not answer (REJOIN_REDIS_URL): {error.__cause__ or error}")
+        return 1
+    finally:
+        await redis.aclose()
+    _say("settings and Redis: ok")
+    return 0
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

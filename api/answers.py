@@ -1,0 +1,21 @@
+"""JSON answers: not escaped to ASCII, never stored by a cache."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from rejoin.shared.events import dumps
+from starlette.responses import Response
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def json_answer(
+    content: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    media_type: str = "application/json",
+) -> Response:
+    """Return `content` as JSON. Lone surrogates, which UTF-8 has not, go out as `?`."""
+    body = dumps(content).encode("utf-8", "replace")
+    return Response(body, status, {**_HEADERS, **(headers or {})}, media_type)

@@ -1,0 +1,115 @@
+"""The ASGI application: its routes, its lifespan, what wraps them."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from rejoin.api import problems
+from rejoin.api.context import Context
+from rejoin.api.drain import drain_on_signal
+from rejoin.api.endpoints.cancel import CancelEndpoint
+from rejoin.api.endpoints.events import EVENTS_PATH, EventsEndpoint
+from rejoin.api.endpoints.health import HealthEndpoints
+from rejoin.api.endpoints.messages import MessagesEndpoint
+from rejoin.api.endpoints.models import models
+from rejoin.api.endpoints.page import StaticPage, page
+from rejoin.api.endpoints.snapshot import SnapshotEndpoint
+from rejoin.api.hub import Hub
+from rejoin.api.openapi import openapi
+from rejoin.shared.connections import open_redis
+from rejoin.shared.errors import SettingsError
+from rejoin.shared.settings import Settings, load_settings
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_CORS_ALLOWED: Final = ("Content-Type", "Idempotency-Key", "Last-Event-ID")
+_CORS_EXPOSED: Final = ("Location", "Retry-After")
+
+
+class Application:
+    """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._events = EventsEndpoint(context)
+        self._others = Starlette(
+            routes=_routes(context),
+            exception_handlers=dict(problems.HANDLERS),
+            lifespan=lambda _: self.lifespan(),
+        )
+        self._others.router.redirect_slashes = False
+        self._app: ASGIApp = self._dispatch
+        if origins := context.settings.cors_origins:
+            self._app = CORSMiddleware(
+                self._dispatch,
+                allow_origins=origins,
+                allow_methods=("GET", "HEAD", "POST"),
+                allow_headers=_CORS_ALLOWED,
+                expose_headers=_CORS_EXPOSED,
+            )
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer one request, or run the lifespan."""
+        return self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Keep the subscription while the application runs; never waits for Redis."""
+        try:
+            async with self._context.hub as hub:
+                with drain_on_signal(hub.drain):
+                    yield
+        finally:
+            await self._context.redis.aclose()
+
+    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Tails go past Starlette, and without a coroutine here: a tail's memory is all frames.
+        if scope["type"] == "http":
+            root, path = scope.get("root_path", ""), scope["path"]
+            if root and path.startswith(root):
+                path = path[len(root) :]
+            if EVENTS_PATH.fullmatch(path) is not None:
+                own = scope if not root else {**scope, "path": path}
+                return self._events(own, receive, send)
+        return self._others(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None) -> Application:
+    """Return the application; without `settings` those of the environment.
+
+    Raises:
+        SettingsError: a setting is wrong, or no Redis is named.
+    """
+    settings = settings or load_settings()
+    if settings.redis_url is None:
+        raise SettingsError(
+            "REJOIN_REDIS_URL is not set: name a Redis, redis://127.0.0.1:6379/0 for example,"
+            " or run `rejoin dev`, which starts its own"
+        )
+    redis = open_redis(settings.redis_url)
+    hub = Hub(
+        redis,
+        settings.redis_url,
+        keepalive_seconds=settings.keepalive_seconds,
+        retry_milliseconds=settings.retry_milliseconds,
+        max_stream_seconds=settings.max_stream_seconds,
+    )
+    return Application(Context(settings, redis, hub))
+
+
+def _routes(context: Context) -> list[BaseRoute]:
+    health = HealthEndpoints(context)
+    message = "/api/messages/{message_id}"
+    return [
+        Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
+        Route(message, SnapshotEndpoint(context).get, methods=["GET"]),
+        Route(f"{message}/cancel", CancelEndpoint(context).post, methods=["POST"]),
+        Route("/api/models", models, methods=["GET"]),
+        Route("/healthz", health.healthz, methods=["GET"]),
+        Route("/readyz", health.readyz, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/", page, methods=["GET"]),
+        Mount("/static", StaticPage()),
+    ]

@@ -1,0 +1,129 @@
+"""POST /api/messages: take a message in; answer 202, or with the stream itself."""
+
+import re
+from typing import Final
+
+from rejoin.api import accept, bodies, sse
+from rejoin.api.accept import Accepted, Offer
+from rejoin.api.answers import json_answer
+from rejoin.api.bounds import redis_answers
+from rejoin.api.context import Context
+from rejoin.api.endpoints.events import position
+from rejoin.api.owner import owner_of
+from rejoin.api.schemas import to_request
+from rejoin.shared import record
+from rejoin.shared.catalogue import check_model
+from rejoin.shared.errors import BadRequest, NotFound
+from rejoin.shared.ids import EventId
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+_KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
+
+
+class MessagesEndpoint:
+    """The endpoint as plain ASGI: where it streams, nothing of the request is kept meanwhile."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = Headers(scope=scope)
+        after = position(headers, {})
+        owner = owner_of(scope)
+        accepted = await self._accept(scope, receive, owner, resumes=after is not None)
+        path = f"{scope.get('root_path', '')}/api/messages/{accepted.message_id}"
+        if prefers_stream(headers):
+            await self._stream(scope, receive, send, accepted, owner, after, path)
+            return
+        links = {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"}
+        answer = json_answer(
+            {
+                "message_id": accepted.message_id,
+                "conversation_id": accepted.conversation_id,
+                "status": "queued",
+                "links": links,
+            },
+            202,
+            {"Location": path},
+        )
+        await answer(scope, receive, send)
+
+    async def _accept(
+        self, scope: Scope, receive: Receive, owner: str, *, resumes: bool
+    ) -> Accepted:
+        settings = self._context.settings
+        key = idempotency_key(scope)
+        fields = await bodies.read_object(scope, receive, most_bytes=settings.max_body_bytes)
+        request = to_request(fields, default_model=settings.default_model)
+        check_model(request.model)
+        digest = accept.digest_of(fields) if key is not None else ""
+        return await accept.accept(self._context, Offer(owner, request, key, digest, resumes))
+
+    async def _stream(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        accepted: Accepted,
+        owner: str,
+        after: EventId | None,
+        path: str,
+    ) -> None:
+        if accepted.again:
+            async with redis_answers():
+                found = await record.load(self._context.redis, accepted.message_id)
+            if found is None:
+                raise NotFound("the message of this Idempotency-Key has expired")
+        await sse.respond(
+            scope,
+            receive,
+            send,
+            hub=self._context.hub,
+            message_id=accepted.message_id,
+            owner=owner,
+            after=after,
+            headers=[(b"location", path.encode())],
+        )
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The request's Idempotency-Key, or None.
+
+    Raises:
+        BadRequest: 400, not one key of 1 to 255 printable ASCII characters.
+    """
+    found = [value for name, value in scope["headers"] if name == b"idempotency-key"]
+    if not found:
+        return None
+    if len(found) > 1 or _KEY.fullmatch(found[0]) is None:
+        raise BadRequest(
+            "send one Idempotency-Key of 1 to 255 printable ASCII characters",
+            field=("Idempotency-Key",),
+            status=400,
+        )
+    return str(found[0], "ascii")
+
+
+def prefers_stream(headers: Headers) -> bool:
+    """Whether Accept names text/event-stream, and not with less weight than JSON.
+
+    A wildcard asks for no stream: every plain HTTP client sends one.
+    """
+    weights: dict[str, float] = {}
+    for part in ",".join(headers.getlist("accept")).lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        weights[media_type] = _weight(parameters)
+    stream = weights.get("text/event-stream", 0)
+    return stream > 0 and stream >= weights.get("application/json", 0)
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0
+    return 1

@@ -1,0 +1,139 @@
+"""GET /api/messages/{id}: the message so far, for clients that do not stream."""
+
+import asyncio
+import json
+import math
+import re
+import time
+from typing import Final
+
+from rejoin.api.answers import json_answer
+from rejoin.api.bounds import redis_answers
+from rejoin.api.context import Context
+from rejoin.api.owner import owner_of
+from rejoin.shared import log, record
+from rejoin.shared.clock import iso
+from rejoin.shared.errors import BadRequest, NotFound
+from rejoin.shared.fold import Message
+from rejoin.shared.ids import is_message_id
+from rejoin.shared.record import Record
+from starlette.requests import Request
+from starlette.responses import Response
+
+MOST_WAIT_SECONDS: Final = 60
+_LOOKS: Final = 3  # an end that came between two reads; there is no second one
+# A message that streams publishes with every chunk: a waiting client needs to know of the end
+# alone, and does not notice a tenth of a second.
+_PAUSE_SECONDS: Final = 0.1
+
+
+class SnapshotEndpoint:
+    """The endpoint."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def get(self, request: Request) -> Response:
+        """Answer one request."""
+        message_id = request.path_params["message_id"]
+        wait_seconds = _wait_seconds(request.query_params.get("wait"))
+        owner = owner_of(request.scope)
+        found = await owned(self._context, message_id, owner)
+        if wait_seconds and not found.ended:
+            await self._wait(message_id, owner, wait_seconds)
+        async with redis_answers():
+            message, found = await self._look(message_id, owner)
+        return json_answer(snapshot(found, message))
+
+    async def _wait(self, message_id: str, owner: str, wait_seconds: float) -> None:
+        """Return when the message has ended, the time is up, or this process ends."""
+        until = time.monotonic() + wait_seconds
+        hub = self._context.hub
+        async with hub.watch(message_id) as watch:
+            while not (await owned(self._context, message_id, owner)).ended:
+                left = until - time.monotonic()
+                if left <= 0 or hub.draining:
+                    return
+                await watch.changed(left)
+                await asyncio.sleep(min(_PAUSE_SECONDS, max(0, left)))
+
+    async def _look(self, message_id: str, owner: str) -> tuple[Message, Record]:
+        """Read log and record until they agree on whether the message has ended."""
+        message = Message()
+        for _ in range(_LOOKS):
+            await self._read_on(message_id, message)
+            found = await owned(self._context, message_id, owner)
+            if found.ended == (message.end is not None):
+                break
+        return message, found
+
+    async def _read_on(self, message_id: str, message: Message) -> None:
+        while True:
+            page = await log.read(self._context.redis, message_id, message.last_event_id)
+            for frame in page:
+                private = json.loads(frame.private) if frame.private else None
+                message.add(frame.id, frame.name, json.loads(frame.json), private)
+            if len(page) < log.PAGE:
+                return
+
+
+async def owned(context: Context, message_id: str, owner: str) -> Record:
+    """Return the record of a message of this owner.
+
+    Raises:
+        NotFound: there is none, or it is another's: both answer alike.
+        Unavailable: Redis is away.
+    """
+    if is_message_id(message_id):
+        async with redis_answers():
+            found = await record.load(context.redis, message_id)
+        if found is not None and found.owner == owner:
+            return found
+    raise NotFound("no such message")
+
+
+def snapshot(found: Record, message: Message) -> dict[str, object]:
+    """Return what clients see of a message."""
+    finished_at = _time(found.finished_at)
+    attempts = [dict(attempt) for attempt in message.attempts]
+    if found.ended and attempts:
+        attempts[-1]["finished_at"] = finished_at
+        if len(attempts) == 1:  # a sum of several is none's own
+            attempts[-1]["usage"] = message.usage
+    last = message.last_event_id
+    return {
+        "id": found.message_id,
+        "conversation_id": found.conversation_id,
+        "model": found.model,
+        "status": found.status,
+        "text": message.text,
+        "reasoning": message.reasoning,
+        "tool_calls": [],
+        "usage": message.usage,
+        "error": _error(message),
+        "attempt": found.attempt,
+        "attempts": attempts,
+        "last_event_id": None if last is None else str(last),
+        "created_at": _time(found.created_at),
+        "started_at": _time(found.started_at),
+        "finished_at": finished_at,
+    }
+
+
+def _error(message: Message) -> dict[str, object] | None:
+    end = message.end
+    return end.fields if end is not None and end.name == "failed" else None
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
+
+
+def _wait_seconds(text: str | None) -> float:
+    if text is None:
+        return 0
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else math.inf
+    if seconds > MOST_WAIT_SECONDS:
+        mend = f"wait is a number of seconds from 0 to {MOST_WAIT_SECONDS}"
+        raise BadRequest(mend, field=("query", "wait"))
+    return seconds

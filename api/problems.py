@@ -1,0 +1,126 @@
+"""Turns exceptions into `application/problem+json` (RFC 9457), only here."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from pydantic import ValidationError
+from rejoin.api.answers import json_answer
+from rejoin.shared.errors import (
+    BadRequest,
+    Conflict,
+    MessageMissing,
+    NotFound,
+    OverLimit,
+    RejoinError,
+    Unavailable,
+)
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+MEDIA_TYPE: Final = "application/problem+json"
+_MOST_ERRORS: Final = 20
+_LONGEST_NAME: Final = 100  # of a field's name, which is the caller's own text
+
+Location = Sequence[str | int]
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: Sequence[tuple[Location, str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a problem; `errors` are the wrong fields of a body, each with what is wrong."""
+    members: dict[str, object] = {
+        "type": "about:blank",
+        "title": _title(status),
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        members["errors"] = [{"loc": _shown(loc), "msg": _text(msg)} for loc, msg in errors]
+    return json_answer(members, status, headers, media_type=MEDIA_TYPE)
+
+
+def response(error: Exception) -> Response:
+    """Return the problem that tells a client of `error`; 500 for what nobody meant to raise."""
+    match error:
+        case BadRequest():
+            return _bad_request(error)
+        case ValidationError():
+            return _bad_body(error)
+        case NotFound() | MessageMissing():
+            return problem(
+                404, "no such message" if not isinstance(error, NotFound) else f"{error}"
+            )
+        case Conflict():
+            return problem(409, str(error))
+        case OverLimit() | Unavailable():
+            # The one limit that exists is the queue's, and a full queue is the server's trouble.
+            retry_after = {"Retry-After": str(error.retry_after_seconds)}
+            return problem(503, str(error), headers=retry_after)
+        case HTTPException(status_code=405):
+            return method_not_allowed((error.headers or {}).get("Allow", ""))
+        case HTTPException(status_code=404):
+            return problem(404, "there is nothing at this address")
+        case HTTPException():
+            return problem(error.status_code, str(error.detail), headers=error.headers)
+    return problem(500, "Rejoin failed at this request; its log says why")
+
+
+def method_not_allowed(allow: str) -> Response:
+    """Return the 405 that names the methods there are, `GET, HEAD` for example."""
+    methods = ", ".join(sorted(method.strip() for method in allow.split(",")))
+    return problem(405, f"this address takes {methods}", headers={"Allow": methods})
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    return response(error)
+
+
+async def _nobody_listens(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+HANDLERS: Final[Mapping[object, ExceptionHandler]] = {
+    RejoinError: _answer,
+    ValidationError: _answer,
+    HTTPException: _answer,
+    ClientDisconnect: _nobody_listens,
+    Exception: _answer,
+}
+
+
+def _bad_request(error: BadRequest) -> Response:
+    # A body that was refused unread leaves a connection nobody can go on with.
+    headers = {"Connection": "close"} if error.status in (408, 413) else None
+    named = [(error.field, error.mend)] if error.field or error.status == 422 else None
+    return problem(error.status, error.mend, errors=named, headers=headers)
+
+
+def _bad_body(error: ValidationError) -> Response:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    errors: list[tuple[Location, str]] = [(item["loc"], item["msg"]) for item in found]
+    loc, msg = errors[0]
+    where = ".".join(str(part) for part in _shown(loc))
+    return problem(422, _text(f"{where}: {msg}"), errors=errors[:_MOST_ERRORS])
+
+
+def _shown(loc: Location) -> list[str | int]:
+    return [part if isinstance(part, int) else _text(part)[:_LONGEST_NAME] for part in loc]
+
+
+def _text(text: str) -> str:
+    """Spell lone surrogates as their escapes, so that the answer is UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

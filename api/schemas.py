@@ -1,0 +1,113 @@
+"""The body of POST /api/messages: its fields, their bounds, and what a later version takes."""
+
+from typing import Annotated, Final, Literal, Never
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+from rejoin.shared.errors import BadRequest
+from rejoin.shared.request import StoredRequest, StoredTurn
+
+_PARTS: Final = "content parts come with a later version; send a string"
+
+
+def _refuse(_: object) -> Never:
+    raise PydanticCustomError("later", "this version does not take it yet")
+
+
+def _no_parts(value: object) -> object:
+    if isinstance(value, list):
+        raise PydanticCustomError("later", _PARTS)
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Later = SkipJsonSchema[Annotated[None, BeforeValidator(_refuse)]]
+Content = Annotated[str, BeforeValidator(_no_parts, json_schema_input_type=str)]
+StopWord = Annotated[str, Field(min_length=1)]
+
+
+class Turn(BaseModel):
+    """One message of the history."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: Content
+
+
+class MessageBody(BaseModel):
+    """What to answer, by which model, and how. `input` or `messages` is needed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    model: Annotated[
+        str | None, Field(min_length=1, description="May be left out with REJOIN_DEFAULT_MODEL")
+    ] = None
+    input: Annotated[Content | None, Field(description="The user's turn")] = None
+    messages: Annotated[
+        list[Turn] | None, Field(min_length=1, description="The history; the last is the user's")
+    ] = None
+    system: Content | None = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
+    stop: Annotated[
+        list[StopWord] | None,
+        Field(max_length=4),
+        BeforeValidator(_as_list, json_schema_input_type=StopWord | list[StopWord] | None),
+    ] = None
+    reasoning_effort: Annotated[str | None, Field(pattern="^[a-z]{1,16}$")] = None
+    metadata: Annotated[
+        dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None,
+        Field(max_length=16),
+    ] = None
+
+    conversation_id: Later = None
+    parent_id: Later = None
+    if_busy: Later = None
+    regenerate: Later = None
+    tools: Later = None
+    response_format: Later = None
+    fallbacks: Later = None
+    recover: Later = None
+
+
+def to_request(fields: dict[str, object], *, default_model: str | None) -> StoredRequest:
+    """Check a body and return the request that it makes.
+
+    Raises:
+        ValidationError: fields that are wrong each by itself.
+        BadRequest: no model, neither or both of `input` and `messages`, a last turn not the user's.
+    """
+    body = MessageBody.model_validate(fields)
+    model = body.model or default_model
+    if model is None:
+        raise BadRequest("name a model, or set REJOIN_DEFAULT_MODEL", field=("model",))
+    turns = [StoredTurn("system", body.system)] if body.system is not None else []
+    return StoredRequest(
+        model=model,
+        turns=turns + _turns(body),
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_tokens,
+        stop=body.stop or [],
+        reasoning_effort=body.reasoning_effort,
+        metadata=body.metadata or {},
+    )
+
+
+def _turns(body: MessageBody) -> list[StoredTurn]:
+    if body.messages is None:
+        if body.input is None:
+            raise BadRequest("send the user's turn as `input`, or `messages`", field=("input",))
+        return [StoredTurn("user", body.input)]
+    if body.input is not None:
+        raise BadRequest("send `input` or `messages`, not both", field=("messages",))
+    if body.messages[-1].role != "user":
+        last = len(body.messages) - 1
+        raise BadRequest("the last message is to be the user's", field=("messages", last, "role"))
+    return [StoredTurn(turn.role, turn.content) for turn in body.messages]
