@@ -21,8 +21,11 @@ _RECORD_WITHIN_SECONDS: Final = 60  # twice what an accept may take
 
 
 def encode_job(job: object) -> bytes:
-    """A job as JSON: whoever writes to Redis must not run code in a worker, as pickle lets him."""
-    return json.dumps(job).encode()
+    """A job as JSON: whoever writes to Redis must not run code in a worker, as pickle lets him.
+
+    arq also encodes results with it, exceptions among them: those as their text.
+    """
+    return json.dumps(job, default=str).encode()
 
 
 def decode_job(job: bytes) -> dict[str, object]:
