@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 from typing import Final
 
@@ -76,8 +75,12 @@ class Completion:
         Raises:
             ProviderError: `provider_protocol` where the answer has no finish reason.
         """
-        with suppress(_NoChunk, NotAnEventStream):  # cut off in mid-event
+        try:
             yield from self._read(self._events.end())
+        except _NoChunk:
+            pass  # cut off in mid-event
+        except NotAnEventStream as error:
+            raise openai_errors.protocol(str(error)) from None
         if not self.finished:
             raise openai_errors.protocol("the stream ended without a finish reason")
 

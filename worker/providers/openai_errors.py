@@ -110,9 +110,9 @@ def from_body(
     return _error(failure, retryable, words, secrets, status=status, after=after)
 
 
-def protocol(detail: str, secrets: Sequence[str] = ()) -> ProviderError:
+def protocol(detail: str) -> ProviderError:
     """Return the error for an answer that breaks the wire format; another try may go well."""
-    return _error(FailureCode.PROVIDER_PROTOCOL, True, detail, secrets)
+    return ProviderError(detail, code=FailureCode.PROVIDER_PROTOCOL, retryable=True)
 
 
 def not_a_stream(body: bytes, secrets: Sequence[str] = ()) -> ProviderError:

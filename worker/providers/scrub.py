@@ -10,7 +10,7 @@ _MAX_READ: Final = 20_000  # of an HTML page that calls itself an error, say
 _HIDDEN: Final = "[hidden]"
 # Spelt out or masked (`sk-abc***xyz`, as OpenAI repeats a wrong key).
 _KEY: Final = re.compile(
-    r"\b(?:sk|rk|pk|gsk|hf|xai|nvapi|sess)[-_][\w*.\-]{4,}"
+    r"\b(?:sk|rk|pk|gsk|hf|xai|nvapi|sess)[-_][\w*.\-]{8,}"
     r"|\b(?:org|proj)[-_](?=[\w\-]*\d)[\w\-]{6,}"
     r"|\beyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]*)?"
     r"|\bAIza[\w\-]{20,}"

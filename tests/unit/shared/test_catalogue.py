@@ -1,0 +1,148 @@
+"""The models, the providers, and the names that are refused."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rejoin.shared import catalogue
+from rejoin.shared.errors import BadRequest, NotFound
+
+MEMBERS = {
+    "id": str,
+    "provider": str,
+    "name": str,
+    "context_window": int,
+    "max_output_tokens": int,
+    "capabilities": dict,
+    "price": dict | None,
+    "available": bool,
+}
+
+
+def test_every_model_has_the_contracts_members() -> None:
+    models = [dataclasses.asdict(model) for model in catalogue.known({})]
+    for model in models:
+        assert list(model) == list(MEMBERS)
+        assert all(isinstance(model[name], kind) for name, kind in MEMBERS.items())
+        assert list(model["capabilities"]) == ["tools", "vision", "json_schema", "reasoning"]
+        assert model["id"] == f"{model['provider']}/{model['name']}"
+        catalogue.check_model(model["id"])
+    assert len({model["id"] for model in models}) == len(models) >= 5
+    assert json.loads(json.dumps(models)) == models
+
+
+def test_the_demo_costs_nothing_and_is_always_there() -> None:
+    demo = catalogue.known({})[0]
+    assert (demo.id, demo.available) == ("demo/echo", True)
+    assert demo.price == catalogue.Price("0", "0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "available"),
+    [
+        ({}, False),
+        ({"OPENAI_API_KEY": "", "OPENAI_BASE_URL": " "}, False),
+        ({"OPENAI_API_KEY": "sk-x"}, True),
+        ({"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1"}, True),
+    ],
+)
+def test_openai_is_available_with_a_key_or_a_server(
+    environ: dict[str, str], available: bool
+) -> None:
+    found = {m.available for m in catalogue.known(environ) if m.provider == "openai"}
+    assert found == {available}
+    states = {state.name: state.configured for state in catalogue.providers(environ)}
+    assert states == {"demo": True, "openai": available}
+
+
+def test_every_provider_says_how_it_is_configured() -> None:
+    hints = {state.name: state.hint for state in catalogue.providers({})}
+    assert "no key" in hints["demo"]
+    assert "OPENAI_API_KEY" in hints["openai"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "demo/echo",
+        "demo/echo?rate=0",
+        "openai/gpt-5-mini",
+        "openai/meta-llama/llama-3.3-70b-instruct:free",
+        "openai/" + "x" * 249,
+    ],
+)
+def test_a_usable_name_is_taken(model: str) -> None:
+    catalogue.check_model(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["", "openai/" + "x" * 250, "openai/a b", "openai/a\nb", "openai/a\x00", "openai/\ud83d"],
+)
+def test_what_is_no_name_is_a_bad_request(model: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        catalogue.check_model(model)
+    assert (caught.value.field, caught.value.status) == (("model",), 422)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-5-mini", "nobody/x", "openai/", "/x", "demo/parrot", "demo/", "Demo/echo", "agent/x"],
+)
+def test_an_unknown_model_is_not_found(model: str) -> None:
+    with pytest.raises(NotFound):
+        catalogue.check_model(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("echo", 20.0),
+        ("echo?", 20.0),
+        ("echo?rate=50", 50.0),
+        ("echo?rate=0", 0.0),
+        ("echo?rate=0.5", 0.5),
+        ("echo?rate=999999", 999999.0),
+    ],
+)
+def test_the_demos_rate_is_a_plain_number(name: str, rate: float) -> None:
+    assert catalogue.parse_demo_rate(name) == rate
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "rate=abc",
+        "rate=",
+        "rate",
+        "rate=-1",
+        "rate=nan",
+        "rate=inf",
+        "rate=1e3",
+        "rate=1_0",
+        "rate=+5",
+        "rate=\u0665",
+        "rate=1000000",
+        "rate=1&rate=2",
+        "rate=1&x=2",
+        "speed=1",
+        "rate=1;x=2",
+        "50",
+    ],
+)
+def test_any_other_parameter_of_the_demo_is_a_bad_request(query: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        catalogue.check_model(f"demo/echo?{query}")
+    assert caught.value.field == ("model",)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_taken_or_refused_and_nothing_else(text: str) -> None:
+    for model in (text, f"demo/{text}", f"demo/echo?{text}", f"openai/{text}"):
+        try:
+            catalogue.check_model(model)
+        except (BadRequest, NotFound):
+            continue
+        assert model.startswith(("demo/echo", "openai/"))
