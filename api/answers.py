@@ -15,7 +15,8 @@ def json_answer(
     headers: Mapping[str, str] | None = None,
     *,
     media_type: str = "application/json",
+    kind: type[Response] = Response,
 ) -> Response:
     """Return `content` as JSON. Lone surrogates, which UTF-8 has not, go out as `?`."""
     body = dumps(content).encode("utf-8", "replace")
-    return Response(body, status, {**_HEADERS, **(headers or {})}, media_type)
+    return kind(body, status, {**_HEADERS, **(headers or {})}, media_type)

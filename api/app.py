@@ -12,7 +12,7 @@ from rejoin.api.endpoints.events import EVENTS_PATH, EventsEndpoint
 from rejoin.api.endpoints.health import HealthEndpoints
 from rejoin.api.endpoints.messages import MessagesEndpoint
 from rejoin.api.endpoints.models import models
-from rejoin.api.endpoints.page import StaticPage, page
+from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
@@ -101,6 +101,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
 def _routes(context: Context) -> list[BaseRoute]:
     health = HealthEndpoints(context)
+    static = StaticPage()
     message = "/api/messages/{message_id}"
     return [
         Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
@@ -110,6 +111,6 @@ def _routes(context: Context) -> list[BaseRoute]:
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
-        Route("/", page, methods=["GET"]),
-        Mount("/static", StaticPage()),
+        Route("/", static.index, methods=["GET"]),
+        Mount("/static", static),
     ]

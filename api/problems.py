@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import ValidationError
 from rejoin.api.answers import json_answer
+from rejoin.api.unread import UnreadResponse
 from rejoin.shared.errors import (
     BadRequest,
     Conflict,
@@ -21,6 +22,10 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+# RFC 9110's words; Python's own changed with 3.13.
+_TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+_WORDS: Final = {"extra_forbidden": "there is no such field"}
 _MOST_ERRORS: Final = 20
 _LONGEST_NAME: Final = 100  # of a field's name, which is the caller's own text
 
@@ -33,6 +38,7 @@ def problem(
     *,
     errors: Sequence[tuple[Location, str]] | None = None,
     headers: Mapping[str, str] | None = None,
+    kind: type[Response] = Response,
 ) -> Response:
     """Return a problem; `errors` are the wrong fields of a body, each with what is wrong."""
     members: dict[str, object] = {
@@ -43,7 +49,7 @@ def problem(
     }
     if errors is not None:
         members["errors"] = [{"loc": _shown(loc), "msg": _text(msg)} for loc, msg in errors]
-    return json_answer(members, status, headers, media_type=MEDIA_TYPE)
+    return json_answer(members, status, headers, media_type=MEDIA_TYPE, kind=kind)
 
 
 def response(error: Exception) -> Response:
@@ -96,15 +102,16 @@ HANDLERS: Final[Mapping[object, ExceptionHandler]] = {
 
 
 def _bad_request(error: BadRequest) -> Response:
-    # A body that was refused unread leaves a connection nobody can go on with.
-    headers = {"Connection": "close"} if error.status in (408, 413) else None
     named = [(error.field, error.mend)] if error.field or error.status == 422 else None
-    return problem(error.status, error.mend, errors=named, headers=headers)
+    kind = UnreadResponse if error.status in (408, 413) else Response
+    return problem(error.status, error.mend, errors=named, kind=kind)
 
 
 def _bad_body(error: ValidationError) -> Response:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors: list[tuple[Location, str]] = [(item["loc"], item["msg"]) for item in found]
+    errors: list[tuple[Location, str]] = [
+        (item["loc"], _WORDS.get(item["type"], item["msg"])) for item in found
+    ]
     loc, msg = errors[0]
     where = ".".join(str(part) for part in _shown(loc))
     return problem(422, _text(f"{where}: {msg}"), errors=errors[:_MOST_ERRORS])
@@ -121,6 +128,6 @@ def _text(text: str) -> str:
 
 def _title(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase
+        return _TITLES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Error"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -32,7 +32,6 @@ class StaticPage(StaticFiles):
         response.headers.update(_HEADERS)
         return response
 
-
-async def page(_: Request) -> Response:
-    """Return the chat page."""
-    return FileResponse(STATIC / "index.html", headers=_HEADERS)
+    async def index(self, request: Request) -> Response:
+        """Return the chat page."""
+        return await self.get_response("index.html", request.scope)

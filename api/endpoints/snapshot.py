@@ -97,9 +97,7 @@ def snapshot(found: Record, message: Message) -> dict[str, object]:
     finished_at = _time(found.finished_at)
     attempts = [dict(attempt) for attempt in message.attempts]
     if found.ended and attempts:
-        attempts[-1]["finished_at"] = finished_at
-        if len(attempts) == 1:  # a sum of several is none's own
-            attempts[-1]["usage"] = message.usage
+        attempts[-1].update(finished_at=finished_at, usage=message.usage)
     last = message.last_event_id
     return {
         "id": found.message_id,

@@ -1,0 +1,121 @@
+"""The JSON Schemas of what the API answers."""
+
+from dataclasses import fields
+from typing import Final
+
+from rejoin.shared.catalogue import Capabilities
+from rejoin.shared.events import FailureCode, Usage
+from rejoin.shared.record import Status
+
+Schema = dict[str, object]
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    properties = {**required, **(optional or {})}
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_TEXT: Final[Schema] = {"type": "string"}
+_ID: Final[Schema] = {"type": "string", "format": "uuid"}
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_EVENT_ID: Final[Schema] = {"type": "string", "pattern": "^[0-9]{1,20}-[0-9]{1,20}$"}
+_STATUS: Final[Schema] = {"enum": [str(status) for status in Status]}
+
+_USAGE: Final[dict[str, Schema]] = {
+    "cost_usd": _or_null(_TEXT),
+    "estimated": _FLAG,
+}
+_ATTEMPT: Final = _object(
+    {
+        "attempt": _COUNT,
+        "model": _TEXT,
+        "worker": _or_null(_TEXT),
+        "started_at": _or_null(_TIME),
+        "finished_at": _or_null(_TIME),
+        "reason": _or_null(_TEXT),
+        "usage": _or_null(_ref("Usage")),
+    }
+)
+_ERROR: Final = _object(
+    {
+        "code": {"enum": [str(code) for code in FailureCode]},
+        "message": _TEXT,
+        "retryable": _FLAG,
+        "status": _or_null(_COUNT),
+    }
+)
+_MODEL: Final = _object(
+    {
+        "id": _TEXT,
+        "provider": _TEXT,
+        "name": _TEXT,
+        "context_window": _COUNT,
+        "max_output_tokens": _COUNT,
+        "capabilities": _object({field.name: _FLAG for field in fields(Capabilities)}),
+        "price": _or_null(_object({"input": _TEXT, "output": _TEXT})),
+        "available": _FLAG,
+    }
+)
+
+SHAPES: Final[Schema] = {
+    "Accepted": _object(
+        {
+            "message_id": _ID,
+            "conversation_id": _ID,
+            "status": {"const": "queued"},
+            "links": _object({"self": _TEXT, "events": _TEXT, "cancel": _TEXT}),
+        }
+    ),
+    "Cancel": {"type": "object", "additionalProperties": False},
+    "Cancelled": _object({"message_id": _ID, "status": _STATUS}),
+    "Description": {"type": "object"},
+    "Health": _object({"status": {"const": "ok"}}),
+    "Message": _object(
+        {
+            "id": _ID,
+            "conversation_id": _ID,
+            "model": _TEXT,
+            "status": _STATUS,
+            "text": _TEXT,
+            "reasoning": _TEXT,
+            "tool_calls": _list({"type": "object"}),
+            "usage": _or_null(_ref("Usage")),
+            "error": _or_null(_ERROR),
+            "attempt": {**_COUNT, "description": "0 while nothing ran"},
+            "attempts": _list(_ATTEMPT),
+            "last_event_id": _or_null(_EVENT_ID),
+            "created_at": _TIME,
+            "started_at": _or_null(_TIME),
+            "finished_at": _or_null(_TIME),
+        }
+    ),
+    "Models": _object({"models": _list(_MODEL)}),
+    "Page": _object(
+        {
+            "events": _list(
+                _object({"id": _or_null(_EVENT_ID), "event": _TEXT, "data": {"type": "object"}})
+            ),
+            "next": _or_null(_EVENT_ID),
+            "ended": _FLAG,
+        }
+    ),
+    "Problem": _object(
+        {"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT},
+        {"errors": _list(_object({"loc": _list({"type": ["string", "integer"]}), "msg": _TEXT}))},
+    ),
+    "Usage": _object({field.name: _USAGE.get(field.name, _COUNT) for field in fields(Usage)}),
+}
