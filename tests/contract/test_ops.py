@@ -113,7 +113,7 @@ async def test_an_unknown_path_is_404(api: Caller, path: str) -> None:
         ("DELETE", "/readyz", "GET"),
         ("POST", "/openapi.json", "GET"),
         ("POST", "/", "GET"),
-        ("BREW", "/api/messages", "POST"),
+        ("PROPFIND", "/api/messages", "POST"),
     ],
 )
 async def test_a_wrong_method_is_405_and_says_the_right_one(

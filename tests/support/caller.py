@@ -16,6 +16,7 @@ MESSAGE_ID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 )
 UNKNOWN_ID: Final = "01980000-0000-7000-8000-000000000000"
+CALL_SECONDS: Final = 20.0
 CODES: Final = frozenset(
     [
         "rate_limited",
@@ -34,10 +35,20 @@ CODES: Final = frozenset(
 )
 
 
+class _BoundedClient(httpx.AsyncClient):
+    """Bounds a whole call: httpx's own time-outs never end a body that goes on and on."""
+
+    async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await super().send(request, **how)
+
+
 @asynccontextmanager
 async def caller(url: str) -> AsyncIterator["Caller"]:
     """Open a caller of the API at `url`; every call of it is bounded."""
-    async with httpx.AsyncClient(base_url=url, timeout=15, trust_env=False, verify=False) as http:
+    async with _BoundedClient(
+        base_url=url, timeout=CALL_SECONDS, trust_env=False, verify=False
+    ) as http:
         yield Caller(http)
 
 
