@@ -7,7 +7,7 @@ from rejoin.worker.providers.openai import OpenAIProvider
 
 from tests.support.provider_server import ProviderServer
 
-KEY = "sk-test-0123456789abcdef"
+KEY = "a-key-of-no-known-form"
 
 
 @pytest.fixture

@@ -17,18 +17,18 @@ from rejoin.worker.providers.openai import OpenAIProvider, takes_new_limit
 
 from tests.providers.answers import SAMPLES, STOP, WIRE, answer, ask, collect, failure
 from tests.providers.conftest import KEY
-from tests.support.provider_server import (
+from tests.support.provider_script import (
     Answer,
     Drop,
     Hold,
     Part,
-    ProviderServer,
     Reset,
     choice,
     completion_chunk,
     simulated_text,
     sse,
 )
+from tests.support.provider_server import ProviderServer
 
 
 def text(content: str) -> bytes:
@@ -239,6 +239,18 @@ async def test_many_streams_at_once_keep_to_themselves(
         said = "".join(chunk.text for chunk in chunks if isinstance(chunk, TextChunk))
         assert said == simulated_text(n)
         assert chunks[-2:] == [STOP, UsageChunk(7, n)]
+
+
+async def test_no_stream_waits_for_another_to_end(
+    server: ProviderServer, provider: OpenAIProvider
+) -> None:
+    number = 150  # more than an HTTP client allows unless told
+    server.play(*(Answer([text("a"), Hold()]) for _ in range(number)))
+    tasks = [asyncio.create_task(collect(provider, ask(), [])) for _ in range(number)]
+    await server.request(number - 1, within_seconds=20)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 @pytest.mark.parametrize(

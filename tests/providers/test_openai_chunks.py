@@ -20,7 +20,7 @@ from rejoin.worker.providers.base import (
 from rejoin.worker.providers.openai_chunks import Completion
 
 from tests.providers.answers import SAMPLES, STOP, WIRE
-from tests.support.provider_server import choice, sse
+from tests.support.provider_script import choice, sse
 
 BODIES = {name: (WIRE / f"{name}.txt").read_bytes() for name in SAMPLES}
 

@@ -12,7 +12,8 @@ from rejoin.worker.providers.openai_errors import from_body, retry_after
 
 from tests.providers.answers import failure
 from tests.providers.conftest import KEY
-from tests.support.provider_server import Answer, ProviderServer, error_answer
+from tests.support.provider_script import Answer, error_answer
+from tests.support.provider_server import ProviderServer
 
 C = FailureCode
 

@@ -1,5 +1,7 @@
 """Which provider serves a model, and how often it is opened."""
 
+from functools import partial
+
 import pytest
 from rejoin.shared import catalogue
 from rejoin.shared.errors import ProviderError
@@ -51,7 +53,7 @@ def test_a_provider_without_its_settings_says_so(monkeypatch: pytest.MonkeyPatch
 
 async def test_all_are_closed_though_one_fails_to() -> None:
     made = {"a": Closing(), "b": Closing(fails=True), "c": Closing()}
-    providers = Providers({name: lambda name=name: made[name] for name in made})
+    providers = Providers({name: partial(made.__getitem__, name) for name in made})
     for name in made:
         providers.find(f"{name}/x")
     with pytest.raises(OSError, match="would not"):
@@ -69,7 +71,7 @@ async def test_what_is_configured_can_be_opened_at_the_start(
         opened.append(name)
         return Closing()
 
-    providers = Providers({name: lambda name=name: opening(name) for name in FACTORIES})
+    providers = Providers({name: partial(opening, name) for name in FACTORIES})
     providers.open_configured()
     providers.find("openai/x")
     assert opened == ["demo", "openai"]

@@ -2,7 +2,8 @@
 
 In a test: `async with ProviderServer() as server`, then `server.play(Answer(...))` for each
 request to come; a request beyond the script is answered by the model's name (`simulate`).
-As a process of its own: `python -m tests.support.provider_server --port 0` prints its port.
+As a process of its own: `python -m tests.support.provider_server --port 0` prints its port
+(`provider_process` does it); what it was asked is at `GET /requests`, outside /v1.
 """
 
 import argparse
@@ -10,183 +11,29 @@ import asyncio
 import json
 import socket
 import struct
+import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
-from urllib.parse import parse_qsl
+from typing import Final, Self, cast
+
+import uvloop
+
+from tests.support.provider_script import (
+    Answer,
+    Drop,
+    Hold,
+    Part,
+    Pause,
+    Request,
+    Reset,
+    simulate,
+)
 
 HOST: Final = "127.0.0.1"
-_WORDS: Final = ("plain", "naïve", "日本", "tea", "🙂", "word")
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait so long before the next part."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Send nothing more, and keep the connection until the client leaves."""
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Break the connection with a TCP reset."""
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Close the connection without the body's end."""
-
-
-Part = bytes | Pause | Hold | Reset | Drop
-
-
-@dataclass
-class Answer:
-    """One answer. `parts` are sent in order, each bytes as a piece of the body of its own.
-
-    `split` cuts the bytes anew, into pieces of so many; `silent` answers nothing at all.
-    """
-
-    parts: Iterable[Part] | AsyncIterator[Part] = ()
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "text/event-stream; charset=utf-8"
-    split: int = 0
-    silent: bool = False
-
-
-@dataclass
-class Request:
-    """What a client asked, and how it went on."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    pieces: int = 0
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def json(self) -> dict[str, object]:
-        """The body."""
-        parsed = json.loads(self.body)
-        assert isinstance(parsed, dict)
-        return parsed
-
-
-def completion_chunk(model: str, **members: object) -> dict[str, object]:
-    """A chat.completion.chunk as OpenAI sends it, with these members replaced."""
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_760_000_000}
-    return {**head, "model": model, "choices": [], **members}
-
-
-def choice(delta: Mapping[str, object], finish_reason: str | None = None) -> list[object]:
-    """The `choices` of a chunk."""
-    return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]
-
-
-def sse(value: object, newline: str = "\n") -> bytes:
-    """One SSE event; a string is sent as it is."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"data: {text}{newline}{newline}".encode()
-
-
-def error_answer(
-    status: int, message: str, *, headers: Mapping[str, str] | None = None, **members: object
-) -> Answer:
-    """An error before the stream, in OpenAI's shape."""
-    error = {"message": message, "type": None, "param": None, "code": None, **members}
-    body = json.dumps({"error": error}).encode()
-    return Answer([body], status, headers or {}, "application/json")
-
-
-def simulated_words(count: int) -> list[str]:
-    """The words of a simulated answer, each with its space: they tell their own place."""
-    return [f"{_WORDS[n % len(_WORDS)]}{n} " for n in range(count)]
-
-
-def simulated_text(count: int) -> str:
-    """What a whole simulated answer of so many words says."""
-    return "".join(simulated_words(count))
-
-
-def simulate(request: Request, seen: Counter[str]) -> Answer:
-    """Answer by the model's name, `sim?words=300&rate=50`.
-
-    - `words` (100), `rate` a second (0: at once), `delay` seconds before the first word,
-      `reasoning` words of thinking first, `split` bytes a piece.
-    - `fault` at the `at`-th word: `eof` (a clean end), `drop`, `reset`, `stall`, `error` (an
-      error object), `junk` (no JSON); or instead of an answer: `silent`, `empty`, `html`,
-      `context`, or a status (`429`, with `retry_after` seconds).
-    - `times`: only so many first requests for this very name meet the fault.
-    """
-    model = str(request.json.get("model", ""))
-    options = dict(parse_qsl(model.partition("?")[2]))
-    fault = options.get("fault", "")
-    if fault and "times" in options:
-        seen[model] += 1
-        if seen[model] > int(options["times"]):
-            fault = ""
-    split = int(options.get("split", 0))
-    match fault:
-        case "silent":
-            return Answer(silent=True)
-        case "empty":
-            return Answer()
-        case "html":
-            return Answer([b"<html><body>Bad gateway</body></html>"], content_type="text/html")
-        case "context":
-            said = "This model's maximum context length is 8192 tokens."
-            return error_answer(400, said, code="context_length_exceeded")
-        case _ if fault.isdigit():
-            after = options.get("retry_after")
-            headers = {"Retry-After": after} if after else {}
-            return error_answer(int(fault), f"Simulated error {fault}.", headers=headers)
-    return Answer(_simulated_parts(request, options, fault), split=split)
-
-
-async def _simulated_parts(
-    request: Request, options: Mapping[str, str], fault: str
-) -> AsyncIterator[Part]:
-    model = str(request.json["model"])
-    words = simulated_words(int(options.get("words", 100)))
-    rate, at = float(options.get("rate", 0)), int(options.get("at", len(words) // 2))
-    yield sse(completion_chunk(model, choices=choice({"role": "assistant", "content": ""})))
-    await asyncio.sleep(float(options.get("delay", 0)))
-    for n in range(int(options.get("reasoning", 0))):
-        yield sse(completion_chunk(model, choices=choice({"reasoning_content": f"so{n} "})))
-    clock = asyncio.get_running_loop().time
-    started = clock()
-    for n, word in enumerate(words):
-        if rate:
-            await asyncio.sleep(started + n / rate - clock())
-        if fault and n == at:
-            for part in _FAULTS[fault]:
-                yield part
-            return
-        yield sse(completion_chunk(model, choices=choice({"content": word})))
-    yield sse(completion_chunk(model, choices=choice({}, "stop")))
-    usage = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
-    yield sse(completion_chunk(model, usage=usage))
-    yield sse("[DONE]")
-
-
-_FAULTS: Final[Mapping[str, Sequence[Part]]] = {
-    "eof": (),
-    "drop": (Drop(),),
-    "reset": (Reset(),),
-    "stall": (Hold(),),
-    "junk": (sse("{not json"),),
-    "error": (sse({"error": {"message": "The server had an error.", "type": "server_error"}}),),
-}
 
 
 class ProviderServer:
@@ -238,10 +85,25 @@ class ProviderServer:
 
     async def next_answer(self, request: Request) -> Answer:
         """Note the request, and choose its answer."""
+        if request.path == "/requests":
+            return Answer([self._told()], content_type="application/json")
         async with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
         return self._script.popleft() if self._script else simulate(request, self.seen)
+
+    def _told(self) -> bytes:
+        told = [
+            {
+                "at": request.at,
+                "body": request.json,
+                "reference": request.headers.get("x-client-request-id"),
+                "answered": request.answered.is_set(),
+                "disconnected": request.disconnected.is_set(),
+            }
+            for request in self.requests
+        ]
+        return json.dumps(told).encode()
 
     def joined(self, connection: "_Connection") -> None:
         """A client connected."""
@@ -266,8 +128,7 @@ class _Connection(asyncio.Protocol):
         self._request: Request | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by descent
         self._server.joined(self)
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -377,6 +238,19 @@ async def _parts(parts: Iterable[Part] | AsyncIterator[Part]) -> AsyncIterator[P
             yield part
 
 
+@contextmanager
+def provider_process() -> Iterator[str]:
+    """Run the server as a process of its own; give what OPENAI_BASE_URL takes."""
+    command = [sys.executable, "-m", "tests.support.provider_server", "--port", "0"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://{HOST}:{int(process.stdout.readline())}/v1"
+        finally:
+            process.kill()
+
+
 async def _main(port: int) -> None:
     async with ProviderServer(port) as server:
         sys.stdout.write(f"{server.port}\n")
@@ -387,4 +261,4 @@ async def _main(port: int) -> None:
 if __name__ == "__main__":
     _arguments = argparse.ArgumentParser(description=__doc__)
     _arguments.add_argument("--port", type=int, default=0)
-    asyncio.run(_main(_arguments.parse_args().port))
+    uvloop.run(_main(_arguments.parse_args().port))
