@@ -2,9 +2,11 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rejoin.worker.stopping import Stop, Stoppable
+
+_AFTER_FINISH_SECONDS: Final = 5.0  # a server that never closes must not cost the idle deadline
 
 
 class Deadlines:
@@ -37,6 +39,13 @@ class Deadlines:
             self._silence.cancel()
             self._silence = self._loop.call_later(self._idle_seconds, self._look)
         self._last = self._loop.time()
+
+    def finished(self) -> None:
+        """The model said that it is done: only its usage may follow, and not for long."""
+        if self._silence is not None:
+            self._silence.cancel()
+        seconds = min(_AFTER_FINISH_SECONDS, self._idle_seconds)
+        self._silence = self._loop.call_later(seconds, self._stoppable.stop, Stop.IDLE)
 
     def __enter__(self) -> Self:
         self._silence = self._loop.call_at(self._first_at, self._stoppable.stop, Stop.FIRST_TOKEN)

@@ -15,7 +15,7 @@ from rejoin.worker.providers.base import (
     TextChunk,
     UsageChunk,
 )
-from rejoin.worker.stopping import Stoppable
+from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.usage import estimated_usage, usage_event
 from rejoin.worker.whole_text import WholeText
 from rejoin.worker.writer import Writer
@@ -50,11 +50,15 @@ class Step:
             Stopped: somebody, or a deadline, stopped it; the provider's connection is closed.
             ProviderError: the provider could not, or would not.
         """
-        async with stoppable:
-            with deadlines:
-                self.called = True
-                async with provider.stream(self.request) as chunks:
-                    await self._relay(chunks, writer, deadlines)
+        try:
+            async with stoppable:
+                with deadlines:
+                    self.called = True
+                    async with provider.stream(self.request) as chunks:
+                        await self._relay(chunks, writer, deadlines)
+        except Stopped as stopped:
+            if self.finish_reason is None or stopped.reason is not Stop.IDLE:
+                raise
         if self.finish_reason is None:
             raise ProviderError(
                 "the provider's answer broke off",
@@ -79,6 +83,7 @@ class Step:
                         self.reported = chunk
                     case FinishChunk():
                         self.finish_reason = chunk.finish_reason
+                        deadlines.finished()
                 if writer.behind:
                     await writer.flush()
         finally:
