@@ -43,11 +43,12 @@ class Live:
     def __init__(self, url: str, listener: Listener) -> None:
         self._url = url
         self._listener = listener
-        # How many SUBSCRIBEs of a channel are not confirmed yet: only the last one counts.
-        self._pending: dict[bytes, int] = {}
+        self._wanted: set[bytes] = set()
+        # SUBSCRIBEs that this connection has not confirmed yet, also of channels let go since:
+        # an earlier one's confirmation must not pass for that of the last, the one that counts.
+        self._unconfirmed: dict[bytes, int] = {}
         self._waiters: dict[bytes, asyncio.Future[None]] = {}
-        self._unconfirmed = 0
-        self._restoring = False
+        self._to_restore = 0  # confirmations until all that was subscribed before is so again
         self._link: _Link | None = None
 
     @property
@@ -79,11 +80,11 @@ class Live:
             LogUnavailable: no confirmation in time; the subscription stays asked for.
         """
         name = channel.encode()
-        if name not in self._pending:
-            self._pending[name] = 0
+        if name not in self._wanted:
+            self._wanted.add(name)
             if self._link is not None:
-                self._send(b"SUBSCRIBE", [name])
-        elif self._pending[name] == 0 and self._link is not None:
+                self._send([name])
+        elif self._link is not None and name not in self._unconfirmed:
             return
         waiter = self._waiters.get(name)
         if waiter is None:
@@ -95,13 +96,12 @@ class Live:
             raise LogUnavailable("Redis did not confirm a subscription") from error
 
     def unsubscribe(self, channel: str) -> None:
-        """Let a channel go."""
+        """Let a channel go; whoever still waits for its confirmation does so in vain."""
         name = channel.encode()
-        if self._pending.pop(name, None) is None:
+        if name not in self._wanted:
             return
-        waiter = self._waiters.pop(name, None)
-        if waiter is not None:
-            waiter.cancel()
+        self._wanted.discard(name)
+        self._waiters.pop(name, None)
         if self._link is not None:
             self._link.write(_command(b"UNSUBSCRIBE", name))
 
@@ -109,34 +109,31 @@ class Live:
         async with asyncio.timeout(_CONNECT_SECONDS):
             link = await dial(self._url, lambda: _Link(self), _greeting(self._url))
         self._link = link
-        self._unconfirmed = 0
-        self._restoring = True
-        names = list(self._pending)
-        self._pending = dict.fromkeys(names, 0)
+        names = list(self._wanted)
+        self._unconfirmed = {}
+        self._to_restore = len(names)
         for at in range(0, len(names), _CHANNELS_A_COMMAND):
-            self._send(b"SUBSCRIBE", names[at : at + _CHANNELS_A_COMMAND])
-        self._confirm_all()
+            self._send(names[at : at + _CHANNELS_A_COMMAND])
+        if not names:
+            self._listener.restored()
         return link
 
-    def _send(self, command: bytes, names: list[bytes]) -> None:
+    def _send(self, names: list[bytes]) -> None:
         for name in names:
-            self._pending[name] += 1
-        self._unconfirmed += len(names)
-        cast(_Link, self._link).write(_command(command, *names))
+            self._unconfirmed[name] = self._unconfirmed.get(name, 0) + 1
+        cast(_Link, self._link).write(_command(b"SUBSCRIBE", *names))
 
     def _confirmed(self, name: bytes) -> None:
-        self._unconfirmed -= 1
-        outstanding = self._pending.get(name)
-        if outstanding:
-            self._pending[name] = outstanding - 1
-            if outstanding == 1 and (waiter := self._waiters.pop(name, None)) is not None:
-                waiter.set_result(None)
-        self._confirm_all()
-
-    def _confirm_all(self) -> None:
-        if self._restoring and self._unconfirmed == 0:
-            self._restoring = False
-            self._listener.restored()
+        left = self._unconfirmed.pop(name, 0) - 1
+        if left > 0:
+            self._unconfirmed[name] = left
+        elif (waiter := self._waiters.pop(name, None)) is not None:
+            waiter.set_result(None)
+        # Redis confirms in the order of asking: the first ones are those of the reconnect.
+        if self._to_restore:
+            self._to_restore -= 1
+            if not self._to_restore:
+                self._listener.restored()
 
     def hear(self, replies: Iterable[object]) -> None:
         """Take parsed replies from the link."""
