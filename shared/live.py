@@ -19,6 +19,7 @@ from rejoin.shared.errors import LogUnavailable
 _BEAT_SECONDS: Final = 3  # between pings; a connection silent for two of them is given up
 _CONNECT_SECONDS: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 1
+_STEADY_SECONDS: Final = 1  # a connection that lasted so long was no refusal
 _CHANNELS_A_COMMAND: Final = 500
 
 _log = logging.getLogger(__name__)
@@ -58,16 +59,21 @@ class Live:
 
     async def run(self) -> None:
         """Connect, and connect again after each loss, until cancelled."""
+        loop = asyncio.get_running_loop()
         pause = 0.0
         while True:
             try:
                 link = await self._connect()
-                pause = 0
+                since = loop.time()
                 await link.keep()
                 _log.warning("the subscription to Redis was lost; connecting again")
+                if loop.time() - since > _STEADY_SECONDS:
+                    pause = 0
             except (OSError, TimeoutError, hiredis.HiredisError) as error:
                 if pause == 0:
                     _log.warning("Redis is away (%s); trying again", error or type(error).__name__)
+            except Exception:  # noqa: BLE001  without this task the process is deaf for good
+                _log.exception("the subscription to Redis broke; connecting again")
             finally:
                 self._link = None
             pause = min(max(0.02, pause * 2), _LONGEST_PAUSE_SECONDS)
