@@ -1,1 +1,43 @@
-"""The user's end: the Python client and the rejoin command."""
+"""The user's end: the Python client and the rejoin command.
+
+    async with Client("http://127.0.0.1:8000") as client:
+        accepted = await client.send("Hello", model="demo/echo")
+        async with client.tail(accepted.message_id) as events:
+            async for event in events:
+                ...
+
+Every error is a RejoinError of `rejoin.shared.errors`; `rejoin.client.errors` draws the tree.
+"""
+
+from rejoin.client.client import Client
+from rejoin.client.errors import UnexpectedReply, Unreachable
+from rejoin.client.replies import Accepted, Links, Model, Snapshot
+from rejoin.client.tail import Event, Tail
+from rejoin.shared.errors import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    OverLimit,
+    RejoinError,
+    Unavailable,
+)
+from rejoin.shared.fold import Message
+
+__all__ = [
+    "Accepted",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "Event",
+    "Links",
+    "Message",
+    "Model",
+    "NotFound",
+    "OverLimit",
+    "RejoinError",
+    "Snapshot",
+    "Tail",
+    "Unavailable",
+    "UnexpectedReply",
+    "Unreachable",
+]
