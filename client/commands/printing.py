@@ -1,0 +1,103 @@
+"""Prints an answer: as it grows on a terminal, once and exactly into anything else."""
+
+import sys
+from typing import Final, Protocol
+
+import click
+from rejoin.client.reading import Change
+from rejoin.shared.events import dumps
+from rejoin.shared.fold import Message
+
+# C0 without tab and line feed, DEL, C1: a model's text must not steer the terminal.
+_STEERING: Final = dict.fromkeys(
+    [*(n for n in range(32) if n not in (9, 10)), *range(127, 160)], "\N{REPLACEMENT CHARACTER}"
+)
+
+
+class Printer(Protocol):
+    """Takes each change of a message, and its end."""
+
+    def change(self, change: Change, message: Message) -> None:
+        """Print what there is to print by now."""
+
+    def end(self, message: Message) -> None:
+        """Print the rest; called once, also where the message was not read to its end."""
+
+
+class Whole:
+    """Writes the text that stood at the end, byte for byte, and nothing else."""
+
+    def change(self, change: Change, message: Message) -> None:
+        """Wait: a later `reset` may take it back."""
+
+    def end(self, message: Message) -> None:
+        """Write the text."""
+        output = sys.stdout.buffer
+        # Half a surrogate pair has no bytes; the contract keeps them out of `text`.
+        output.write(message.text.encode("utf-8", "replace"))
+        output.flush()
+
+
+class Growing:
+    """Writes each text as it comes; says so on stderr, and begins a new line, where it went."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+    def change(self, change: Change, message: Message) -> None:
+        """Write what is new, or all that stands where text was taken back."""
+        if not change.taken_back:
+            self._write(change.added)
+            return
+        self._new_line()
+        reason = change.event.data.get("reason") or "its log begins again"
+        note(f"the answer so far is taken back ({printable(str(reason))}); it goes on:")
+        self._write(message.text)
+
+    def end(self, message: Message) -> None:
+        """End the line."""
+        self._new_line()
+
+    def _write(self, text: str) -> None:
+        if text:
+            click.echo(printable(text), nl=False)
+            self._in_line = not text.endswith("\n")
+
+    def _new_line(self) -> None:
+        if self._in_line:
+            click.echo()
+            self._in_line = False
+
+
+class Events:
+    """Writes each event as one line of JSON."""
+
+    def change(self, change: Change, message: Message) -> None:
+        """Write the event."""
+        event = change.event
+        shown = {"id": str(event.id) if event.id else None, "event": event.name}
+        line = dumps({**shown, "data": event.data})
+        output = sys.stdout.buffer
+        output.write(line.encode("utf-8", "replace") + b"\n")
+        output.flush()
+
+    def end(self, message: Message) -> None:
+        """Everything is written."""
+
+
+def printer() -> Printer:
+    """Return what suits the present stdout."""
+    return Growing() if sys.stdout.isatty() else Whole()
+
+
+def printable(text: str) -> str:
+    """Return `text` without what would steer a terminal."""
+    return text.translate(_STEERING)
+
+
+def note(sentence: str) -> None:
+    """Say something beside the answer."""
+    click.echo(f"rejoin: {sentence}", err=True)
