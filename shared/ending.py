@@ -40,16 +40,24 @@ async def end_message(
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
+    seen_attempt = 0
     for _ in range(_TRIES):
         try:
-            await _claim_and_end(ender, message_id, failure)
-        except (CancelAsked, LogWentBack):
+            await _claim_and_end(ender, message_id, failure, seen_attempt)
+        except CancelAsked:
+            continue
+        except LogWentBack:
+            # The record may be attempts behind its log: claim beyond what the log has.
+            ((_, newest),) = await log.newest_of(ender.redis, [message_id])
+            seen_attempt = newest.attempt if newest else 0
             continue
         except Fenced:
             return
         except (LogEnded, MessageMissing):
             break
         break
+    else:
+        return  # not ended: its job must stay, for whoever takes it next
     await aftermath(ender.redis, message_id, job_token=job_token)
 
 
@@ -65,13 +73,16 @@ async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> None:
             await queue.drop_index(redis, message_id)
 
 
-async def _claim_and_end(ender: Ender, message_id: str, failure: Failed | None) -> None:
+async def _claim_and_end(
+    ender: Ender, message_id: str, failure: Failed | None, seen_attempt: int
+) -> None:
     claim = await record.claim(
         ender.redis,
         message_id,
         token=secrets.token_hex(8),
         worker_id=ender.name,
         life_seconds=ender.lives.open_seconds,
+        seen_attempt=seen_attempt,
     )
     found = await record.load(ender.redis, message_id)
     if found is None:
