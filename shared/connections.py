@@ -40,12 +40,14 @@ def open_redis(
     `timeout_seconds` bounds connecting, a reply, and the wait for one of the `connections`.
     After a lost reply a command is sent again up to `retries` times: every script bears that.
     """
+    # A Unix socket has no keepalive, and redis-py's connection to one refuses the word.
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = BlockingConnectionPool.from_url(
         url,
         protocol=2,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
+        **keepalive,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
         retry_on_error=[ConnectionError, TimeoutError, OSError],
         max_connections=connections,
