@@ -1,0 +1,68 @@
+// The page's requests: each bears a lost reply, and says in one sentence what went wrong.
+
+const TRIES = 6;
+const FIRST_WAIT = 300; // milliseconds, doubling
+
+export class Refused extends Error {}
+
+export const addressOf = (id) => new URL(`api/messages/${id}`, document.baseURI).href;
+
+// Sends a message and returns its id. The key makes a repeat after a lost reply the same message.
+export async function send(model, input) {
+  const response = await ask(new URL("api/messages", document.baseURI), {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Idempotency-Key": key() },
+    body: JSON.stringify({ model, input: input.toWellFormed?.() ?? input }),
+  });
+  return (await response.json()).message_id;
+}
+
+// Asks for a cancel. One that has ended already needs none.
+export async function cancel(id) {
+  await ask(`${addressOf(id)}/cancel`, { method: "POST" }, [409]);
+}
+
+// The models whose provider is configured.
+export async function models() {
+  const response = await ask(new URL("api/models", document.baseURI), {});
+  return (await response.json()).models.filter((model) => model.available);
+}
+
+async function ask(address, how, accepted = []) {
+  let reason = "";
+  for (let failures = 0; failures < TRIES; failures += 1) {
+    if (failures > 0) {
+      await new Promise((resume) => setTimeout(resume, FIRST_WAIT * 2 ** (failures - 1)));
+    }
+    try {
+      const response = await fetch(address, how);
+      if (response.ok || accepted.includes(response.status)) {
+        return response;
+      }
+      reason = await said(response);
+      if (![429, 502, 503, 504].includes(response.status)) {
+        throw new Refused(reason);
+      }
+    } catch (error) {
+      if (error instanceof Refused) {
+        throw error;
+      }
+      reason = "the server does not answer";
+    }
+  }
+  throw new Refused(reason);
+}
+
+async function said(response) {
+  try {
+    return (await response.json()).detail ?? response.statusText;
+  } catch {
+    return `${response.status} ${response.statusText}`;
+  }
+}
+
+// crypto.randomUUID exists on https and localhost alone.
+function key() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

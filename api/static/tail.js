@@ -1,0 +1,114 @@
+// Tails one message by a plain EventSource, and begins a new one where the browser gave up.
+
+const NAMES = [
+  "start", "reset", "text", "reasoning", "tool_call", "tool_waiting", "tool_start", "data",
+  "tool_result", "tool_error", "step", "retry", "usage", "done", "failed",
+];
+const FIRST_WAIT = 500; // milliseconds, doubling
+const LONGEST_WAIT = 10_000;
+
+export class Tail {
+  #address;
+  #heard;
+  #source = null;
+  #last = null; // the last event's id: where a new EventSource goes on
+  #failures = 0;
+  #timer = 0;
+  #closed = false;
+
+  // `address`: the message's own. `heard.event(id, name, data)`: each event once, in order;
+  // `heard.state(name)`: connecting, live, reconnecting, ended or gone (no such message).
+  constructor(address, heard) {
+    this.#address = address;
+    this.#heard = heard;
+    this.#heard.state("connecting");
+    this.#open();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#source?.close();
+  }
+
+  // Comes back without a position: what a gap asks for.
+  startOver() {
+    this.#source?.close();
+    this.#last = null;
+    this.#heard.state("connecting");
+    this.#open();
+  }
+
+  #open() {
+    // A new EventSource cannot be given the header; on its own reconnects the header wins.
+    const query = this.#last === null ? "" : `?last_event_id=${this.#last}`;
+    const source = new EventSource(`${this.#address}/events${query}`);
+    this.#source = source;
+    source.onopen = () => this.#heard.state("live");
+    source.onerror = () => this.#dropped(source);
+    for (const name of NAMES) {
+      source.addEventListener(name, (event) => this.#take(source, name, event));
+    }
+  }
+
+  #take(source, name, event) {
+    if (source !== this.#source || this.#closed) {
+      return; // was already on its way when a new one began
+    }
+    const data = JSON.parse(event.data);
+    // The one frame without an id: its lastEventId is an older event's.
+    const unknown = name === "reset" && data.reason === "position_unknown";
+    const id = unknown ? null : event.lastEventId;
+    if (id !== null && this.#last !== null && !later(id, this.#last)) {
+      return;
+    }
+    this.#last = id;
+    this.#failures = 0;
+    if (name === "done" || name === "failed") {
+      this.close();
+    }
+    this.#heard.event(id, name, data);
+    if (this.#closed) {
+      this.#heard.state("ended");
+    }
+  }
+
+  #dropped(source) {
+    if (source !== this.#source || this.#closed) {
+      return;
+    }
+    this.#heard.state("reconnecting");
+    if (source.readyState === EventSource.CLOSED) {
+      // A proxy's 502, say: the browser does not come back by itself.
+      const most = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT);
+      this.#failures += 1;
+      this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
+    }
+  }
+
+  async #again() {
+    if (await this.#isGone()) {
+      this.close();
+      this.#heard.state("gone");
+    } else if (!this.#closed) {
+      this.#open();
+    }
+  }
+
+  // An EventSource does not tell a 404 from a server that is away.
+  async #isGone() {
+    try {
+      const response = await fetch(this.#address, { method: "HEAD", cache: "no-store" });
+      return response.status === 404;
+    } catch {
+      return false;
+    }
+  }
+}
+
+// Whether event id `one` comes after `other`.
+function later(one, other) {
+  const [attempt, sequence] = one.split("-").map(Number);
+  const [otherAttempt, otherSequence] = other.split("-").map(Number);
+  return attempt > otherAttempt || (attempt === otherAttempt && sequence > otherSequence);
+}
