@@ -1,6 +1,5 @@
 """Ends a message that no worker runs, and sees to what follows a message's end."""
 
-import secrets
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -79,7 +78,8 @@ async def _claim_and_end(
     claim = await record.claim(
         ender.redis,
         message_id,
-        token=secrets.token_hex(8),
+        # One token for all who end it under this name: cancels at once share a claim and a batch.
+        token=f"end {ender.name} {seen_attempt}",
         worker_id=ender.name,
         life_seconds=ender.lives.open_seconds,
         seen_attempt=seen_attempt,
