@@ -2,12 +2,13 @@
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.conftest import SETTINGS
 from tests.support.caller import (
     CODES,
     Caller,
@@ -16,10 +17,18 @@ from tests.support.caller import (
     caller,
     visible_text,
 )
-from tests.support.processes import Stack
+from tests.support.processes import Stack, rejoin_stack
+from tests.support.redis_server import RedisServer
 from tests.support.sse_reader import SseFrame, open_tail
 
 QUEUE = "rejoin:queue"
+
+
+@pytest.fixture
+def idle_stack(own_redis: RedisServer) -> Iterator[Stack]:
+    """No worker; unlike elsewhere one may log a traceback: arq does so of a job it cannot read."""
+    with rejoin_stack(own_redis, workers=0, settings=SETTINGS) as running:
+        yield running
 
 
 def job_key(message_id: str) -> str:

@@ -9,6 +9,10 @@ from tests.support.sse_reader import SseFrame, open_tail
 TEXT = "one worker begins this answer and another one ends it " * 4
 
 
+def resets(frames: list[SseFrame]) -> list[SseFrame]:
+    return [frame for frame in frames if frame.event == "reset"]
+
+
 async def followed(api: Caller, message_id: str, seen: asyncio.Event, after: int) -> list[SseFrame]:
     async with open_tail(api.events(message_id)) as tail:
         await tail.read_n(after)
@@ -19,17 +23,19 @@ async def followed(api: Caller, message_id: str, seen: asyncio.Event, after: int
 async def assert_taken_over(api: Caller, message_id: str, frames: list[SseFrame]) -> None:
     assert_whole_log(frames)
     assert visible_text(frames) == TEXT
-    resets = [frame for frame in frames if frame.event == "reset"]
-    assert resets
-    assert set(resets[0].data) == {"after", "attempt", "model", "reason"}
-    assert resets[0].data["after"] is None  # no step had ended
+    began = resets(frames)
+    assert began
+    assert set(began[0].data) == {"after", "attempt", "model", "reason"}
+    assert began[0].data["after"] is None  # no step had ended
     assert frames[-1].data == {"finish_reason": "stop", "text_chars": len(TEXT)}
     assert frames[-2].event == "usage"
+    assert frames[-2].data["estimated"] is True  # the lost attempt's own count went with it
+    assert frames[-2].data["output_tokens"] > len(TEXT.split())
     assert [f.raw for f in await api.log(message_id)] == [f.raw for f in frames]
     seen = await api.snapshot(message_id)
     assert (seen["status"], seen["text"]) == ("done", TEXT)
-    assert seen["attempt"] == resets[-1].data["attempt"]
-    assert len(seen["attempts"]) == 1 + len(resets)
+    assert seen["attempt"] == began[-1].data["attempt"]
+    assert len(seen["attempts"]) == 1 + len(began)
     assert seen["last_event_id"] == frames[-1].id
 
 
@@ -53,7 +59,7 @@ async def test_the_silence_is_no_longer_than_the_lease_and_a_second(stack: Stack
             stack.new_worker().start()
             stack.worker.kill()
             watch = Stopwatch()
-            await tail.until(lambda: tail.frames[-1].event == "reset")
+            await tail.until(lambda: resets(tail.frames))
             assert watch.seconds < 2.5  # a lease of 1 s, 1 s, and the machine's own
         await api.cancel(message_id)
 
@@ -77,13 +83,13 @@ async def test_a_worker_that_stalled_writes_nothing_more(stack: Stack) -> None:
             await tail.read_n(6)
             stack.new_worker().start()
             stack.worker.pause()
-            await tail.until(lambda: tail.frames[-1].event == "reset")
+            await tail.until(lambda: resets(tail.frames))
             count = len(tail.frames)
             stack.worker.resume()  # it wakes in the middle of the other's attempt
             await tail.read_n(count + 5)
             frames = await tail.read_until_end(within=20)
         await assert_taken_over(api, message_id, frames)
-        assert len([frame for frame in frames if frame.event == "reset"]) == 1
+        assert len(resets(frames)) == 1
         assert visible_text(await api.log(await api.accepted("both live"))) == "both live"
 
 
@@ -138,12 +144,13 @@ async def test_a_message_cancelled_while_its_worker_is_dead_ends_cancelled(
     async with caller(stack.url) as api:
         message_id = await api.accepted(TEXT, rate=20)
         async with open_tail(api.events(message_id)) as tail:
-            await tail.read_n(6)
+            seen = visible_text(await tail.read_n(6))
             stack.worker.kill()
             assert (await api.cancel(message_id)).status_code == 202
             stack.worker.start()
             frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
+        assert visible_text(frames).startswith(seen), "a cancel takes no text back"
         assert frames[-1].data["finish_reason"] == "cancelled"
         assert frames[-1].data["text_chars"] == len(visible_text(frames))
 
