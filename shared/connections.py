@@ -16,6 +16,7 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004  redis-py's own, which AWAY is about
     TryAgainError,
 )
+
 from rejoin.shared.errors import LogUnavailable
 
 AWAY: Final = (

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
+
 from rejoin.shared import log, queue, record
 from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage

@@ -121,6 +121,15 @@ class Step(_Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class Retry(_Plain):
+    """The provider failed before it gave anything of this step; it is asked again."""
+
+    name: ClassVar[str] = "retry"
+    reason: str
+    in_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Usage(_Plain):
     """What the provider bills: the sum of all attempts and steps.
 

@@ -4,6 +4,7 @@ import hashlib
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 

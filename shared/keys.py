@@ -7,6 +7,7 @@ QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it 
 OWNERS: Final = "rejoin:owners"  # hash: message id, the token of the lease that runs it
 WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
 OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
+REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast
 
 import hiredis
 from redis.asyncio.connection import parse_url
+
 from rejoin.shared.dialling import dial
 from rejoin.shared.errors import LogUnavailable
 

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
+
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import (

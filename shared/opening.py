@@ -19,12 +19,14 @@ def opening(
     newest: EventId | None,
     after: EventId | None,
     reason: str,
+    model: str | None = None,
 ) -> list[Entry]:
     """Return the events that open `attempt`.
 
-    `newest` is the log's last event (None: the log is empty), `after` the last one that stays.
+    `newest` is the log's last event (None: the log is empty), `after` the last one that stays,
+    `model` the one that answers now (None: the one that was asked for).
     """
-    reset = Reset(str(after) if after else None, attempt, record.model, reason)
+    reset = Reset(str(after) if after else None, attempt, model or record.model, reason)
     private = dumps({"worker": worker_id, "at": iso(now_ms())}).encode()
     if newest is not None:
         return [(reset, private)]

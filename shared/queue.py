@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import OverLimit
@@ -172,6 +173,31 @@ async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
                 [message_id, token],
             )
         )
+
+
+async def unqueued(redis: Redis, rank: int, count: int) -> tuple[int, list[tuple[str, int]]]:
+    """Look at `count` open messages from `rank` on, the oldest first.
+
+    Returns how many there were, and those without a job, each with its index entry's time in ms.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        reply = await scripts.run(redis, "queue/unqueued", [keys.OPEN, keys.QUEUE], [rank, count])
+    looked, *found = cast(list[bytes], reply)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return int(looked), [(message_id.decode(), int(float(at))) for message_id, at in pairs]
+
+
+async def take_turn(redis: Redis, name: str, who: str, *, seconds: float) -> bool:
+    """Whether it is the caller's turn at what only one process does; it then keeps the turn.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        return bool(await scripts.run(redis, "queue/turn", [name], [who, int(seconds * 1000)]))
 
 
 async def wait_for_token(redis: Redis, seconds: float) -> bool:

@@ -6,9 +6,10 @@ from enum import StrEnum
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
-from rejoin.shared.errors import LogEnded, MessageMissing, Unavailable
+from rejoin.shared.errors import Fenced, LogEnded, MessageMissing, Unavailable
 from rejoin.shared.request import StoredRequest
 
 # How long after its index entry a message may still be accepted: whoever finds an older entry
@@ -128,6 +129,7 @@ async def claim(
     worker_id: str,
     life_seconds: int,
     seen_attempt: int = 0,
+    held: Claim | None = None,
 ) -> Claim:
     """Make the caller the message's owner under a new attempt; the same token: the same claim.
 
@@ -137,6 +139,7 @@ async def claim(
     Raises:
         MessageMissing: there is no record (any more).
         LogEnded: the message has ended.
+        Fenced: `held`, the claim under which the caller begins again, is not the last one.
         LogUnavailable: Redis is away; a repeat is safe.
     """
     with redis_or_away():
@@ -144,13 +147,15 @@ async def claim(
             redis,
             "log/claim",
             [keys.record(message_id), keys.log(message_id), keys.request(message_id)],
-            [token, worker_id, seen_attempt, life_seconds * 1000],
+            [token, worker_id, seen_attempt, life_seconds * 1000, held.token if held else ""],
         )
     status, attempt, cancel, lost = cast(tuple[bytes, bytes, int, int], reply)
     if status == b"missing":
         raise MessageMissing(message_id)
     if status == b"ended":
         raise LogEnded(message_id)
+    if status == b"fenced":
+        raise Fenced(message_id)
     return Claim(int(attempt), token, bool(cancel), lost)
 
 

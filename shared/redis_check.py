@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
+
 from rejoin.shared.connections import open_redis
 
 OLDEST: Final = (6, 2)

@@ -25,6 +25,7 @@ class StoredRequest:
     max_tokens: int | None = None
     stop: list[str] = field(default_factory=list)
     reasoning_effort: str | None = None
+    fallbacks: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
 
     def encode(self) -> str:

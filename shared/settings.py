@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
 from rejoin.shared.errors import SettingsError
 
 PREFIX: Final = "REJOIN_"
@@ -17,8 +18,6 @@ PREFIX: Final = "REJOIN_"
 LATER: Final = frozenset(
     {
         "REJOIN_DATABASE_URL",
-        "REJOIN_PROVIDER_RETRIES",
-        "REJOIN_DRAIN_SECONDS",
         "REJOIN_TOOLS",
         "REJOIN_AGENTS",
         "REJOIN_TOOL_WAIT_SECONDS",
@@ -46,9 +45,11 @@ class Settings(BaseSettings):
     max_jobs: int = Field(default=200, ge=1, le=100_000)
     lease_seconds: Seconds = 5
     max_attempts: int = Field(default=5, ge=1)
+    provider_retries: int = Field(default=6, ge=1, le=100)
     timeout_first_token: Seconds = 120
     timeout_idle: Seconds = 60
     timeout_total: Seconds = 3600
+    drain_seconds: float = Field(default=20, ge=0, le=86_400, allow_inf_nan=False)
     log_ttl_seconds: int = Field(default=3600, ge=1)
     open_ttl_seconds: int = Field(default=604_800, ge=60)
     max_log_bytes: int = Field(default=16_777_216, ge=1024)

@@ -1,6 +1,7 @@
 """A worker's sign of life, for whoever wants to know that one is there."""
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.events import dumps

@@ -12,12 +12,13 @@ import sys
 import uvloop
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
+
 from rejoin.shared import queue
 from rejoin.shared.connections import open_redis, redis_or_away
 from rejoin.shared.errors import RejoinError, SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
 from rejoin.worker.arq_worker import LeasedWorker
-from rejoin.worker.attempt import Tools
+from rejoin.worker.kit import Kit
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.writer import Appender
 
@@ -61,8 +62,8 @@ async def _serve(settings: Settings, url: str) -> None:
         providers = Providers()
         providers.open_configured()
         stack.push_async_callback(providers.aclose)
-        tools = Tools(settings, redis, Appender(redis), providers, worker_id)
-        worker = LeasedWorker(tools, arq_redis, blocking, url)
+        kit = Kit(settings, redis, Appender(redis), providers, worker_id)
+        worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)

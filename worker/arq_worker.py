@@ -13,14 +13,17 @@ from typing import Any, Final
 from arq.connections import ArqRedis
 from arq.worker import Function, Worker, func
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue
 from rejoin.shared.ending import end_message
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.shared.worker_life import end_life
-from rejoin.worker.attempt import Attempt, Tools
 from rejoin.worker.control import Control
+from rejoin.worker.kit import Kit
 from rejoin.worker.leases import Leases
+from rejoin.worker.reaper import Reaper
+from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
 from rejoin.worker.wake import POLL_SECONDS, Wake
 
@@ -35,12 +38,12 @@ _log = logging.getLogger(__name__)
 class LeasedWorker(Worker):
     """Runs messages under leases: at most REJOIN_MAX_JOBS, each until its end or its lease's."""
 
-    def __init__(self, tools: Tools, arq_redis: ArqRedis, blocking: Redis, url: str) -> None:
+    def __init__(self, kit: Kit, arq_redis: ArqRedis, blocking: Redis, url: str) -> None:
         super().__init__(
             functions=[run_message_function(self._run_message)],
             queue_name=keys.QUEUE,
             redis_pool=arq_redis,
-            max_jobs=tools.settings.max_jobs,
+            max_jobs=kit.settings.max_jobs,
             job_timeout=_NO_TIMEOUT_SECONDS,
             keep_result=0,
             max_tries=MAX_TRIES,
@@ -50,42 +53,49 @@ class LeasedWorker(Worker):
             job_serializer=queue.encode_job,
             job_deserializer=queue.decode_job,
         )
-        self._tools = tools
-        self._attempts: dict[str, Attempt] = {}
+        self._kit = kit
+        self._runs: dict[str, Run] = {}
         self._leases = Leases(
-            tools.redis,
-            tools.worker_id,
-            lease_seconds=tools.settings.lease_seconds,
+            kit.redis,
+            kit.worker_id,
+            lease_seconds=kit.settings.lease_seconds,
             lost=self._lease_lost,
         )
         self._wake = Wake(blocking)
-        self._control = Control(
-            tools.redis, url, cancel=self._cancelled, running=lambda: self._attempts
-        )
+        self._control = Control(kit.redis, url, cancel=self._cancelled, running=lambda: self._runs)
         self._freed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._hurried = False
 
     async def main(self) -> None:
         """Run until `stop`: then hand over what runs, and return."""
         async with asyncio.TaskGroup() as group:
             keepers = [
                 group.create_task(self._leases.run()),
-                group.create_task(self._tools.appender.run()),
+                group.create_task(self._kit.appender.run()),
                 group.create_task(self._control.run()),
+                group.create_task(Reaper(self._kit).run()),
             ]
             picking = group.create_task(self._pick_jobs())
             await self._stopping.wait()
             picking.cancel()
+            await self._drain()
             await self._hand_over()
             for keeper in keepers:
                 keeper.cancel()
         try:
-            await end_life(self._tools.redis, self._tools.worker_id)
+            await end_life(self._kit.redis, self._kit.worker_id)
         except LogUnavailable:
             _log.debug("Redis is away; the sign of life ends by itself")
 
     def stop(self) -> None:
-        """Take no more jobs, hand over those that run, and end `main`. May be repeated."""
+        """Take no more jobs, let those that run finish for a grace, hand over the rest, end `main`.
+
+        Said twice it hands over at once.
+        """
+        if self._stopping.is_set():
+            self._hurried = True
+            self._freed.set()
         self._stopping.set()
 
     async def close(self) -> None:
@@ -106,7 +116,7 @@ class LeasedWorker(Worker):
             retryable=True,
         )
         try:
-            await end_message(self._tools.ender, job_id, failure, job_token=token)
+            await end_message(self._kit.ender, job_id, failure, job_token=token)
         finally:
             self._forget(job_id)
 
@@ -138,9 +148,9 @@ class LeasedWorker(Worker):
             return
         token = secrets.token_hex(8)
         for message_id in await queue.lease(
-            self._tools.redis,
+            self._kit.redis,
             token=token,
-            lease_seconds=self._tools.settings.lease_seconds,
+            lease_seconds=self._kit.settings.lease_seconds,
             most=free,
             take_over=self._leases.may_take_over,
         ):
@@ -169,16 +179,29 @@ class LeasedWorker(Worker):
 
     async def _run_message(self, ctx: dict[Any, Any], message_id: str) -> None:
         """The job: run the message of that id."""
-        attempt = Attempt(self._tools, message_id, self._leases.held.get(message_id, ""))
-        self._attempts[message_id] = attempt
+        run = Run(self._kit, message_id, self._leases.held.get(message_id, ""))
+        self._runs[message_id] = run
         try:
-            await attempt.run()
+            await run.run()
         finally:
-            self._attempts.pop(message_id, None)
+            self._runs.pop(message_id, None)
+
+    async def _drain(self) -> None:
+        """Let what runs finish, for REJOIN_DRAIN_SECONDS at the most."""
+        if self.tasks:
+            _log.info("waiting for %d messages to finish", len(self.tasks))
+        until = self.loop.time() + self._kit.settings.drain_seconds
+        try:
+            async with asyncio.timeout_at(until):
+                while self.tasks and not self._hurried:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            return
 
     async def _hand_over(self) -> None:
-        for attempt in list(self._attempts.values()):
-            attempt.stop(Stop.HANDED_OVER)
+        for run in list(self._runs.values()):
+            run.stop(Stop.HANDED_OVER)
         running = list(self.tasks.values())
         if running:
             _, late = await asyncio.wait(running, timeout=_STOP_SECONDS)
@@ -192,14 +215,14 @@ class LeasedWorker(Worker):
 
     def _lease_lost(self, message_id: str) -> None:
         self._forget(message_id)
-        attempt = self._attempts.get(message_id)
-        if attempt is not None:
-            attempt.stop(Stop.LEASE_LOST)
+        run = self._runs.get(message_id)
+        if run is not None:
+            run.stop(Stop.LEASE_LOST)
 
     def _cancelled(self, message_id: str) -> None:
-        attempt = self._attempts.get(message_id)
-        if attempt is not None:
-            attempt.stop(Stop.CANCELLED)
+        run = self._runs.get(message_id)
+        if run is not None:
+            run.stop(Stop.CANCELLED)
 
 
 def run_message_function(coroutine: Any) -> Function:

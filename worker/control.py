@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, record
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.live import Live

@@ -1,16 +1,20 @@
 """What became of a run as a `failed` event: the one place where exceptions get a code."""
 
+from typing import Final
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.worker.stopping import Stop
 
-_SAID = {
-    Stop.FIRST_TOKEN: (FailureCode.PROVIDER_TIMEOUT, "the provider gave no answer in time"),
-    Stop.IDLE: (FailureCode.PROVIDER_TIMEOUT, "the provider fell silent"),
-    Stop.TOTAL: (FailureCode.DEADLINE_EXCEEDED, "the message ran for too long"),
+_TOO_LATE: Final = {
+    Stop.FIRST_TOKEN: "the provider gave no answer in time",
+    Stop.IDLE: "the provider fell silent",
 }
 
-INTERNAL = Failed(FailureCode.INTERNAL, "Rejoin failed; its log says how", retryable=True)
+DEADLINE: Final = Failed(
+    FailureCode.DEADLINE_EXCEEDED, "the message ran for too long", retryable=False
+)
+INTERNAL: Final = Failed(FailureCode.INTERNAL, "Rejoin failed; its log says how", retryable=True)
 
 
 def failure_of(error: Exception) -> Failed:
@@ -20,12 +24,11 @@ def failure_of(error: Exception) -> Failed:
     return INTERNAL
 
 
-def failure_of_stop(reason: Stop) -> Failed | None:
-    """The `failed` event for a deadline; None for a stop that is no failure."""
-    if reason not in _SAID:
+def timeout_of(reason: Stop) -> ProviderError | None:
+    """The error of a provider that was too slow for a deadline; None for any other stop."""
+    if reason not in _TOO_LATE:
         return None
-    code, text = _SAID[reason]
-    return Failed(code, text, retryable=code is FailureCode.PROVIDER_TIMEOUT)
+    return ProviderError(_TOO_LATE[reason], code=FailureCode.PROVIDER_TIMEOUT, retryable=True)
 
 
 def exhausted(runs: int) -> Failed:

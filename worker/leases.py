@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from redis.asyncio import Redis
+
 from rejoin.shared import queue
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.worker_life import show_life

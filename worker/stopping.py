@@ -3,7 +3,7 @@
 import asyncio
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rejoin.shared.errors import RejoinError
 
@@ -21,6 +21,12 @@ class Stop(StrEnum):
     TOTAL = "total"  # the message ran for too long
 
 
+# Reasons to leave the message to another worker: nothing of it is ended.
+LEAVING: Final = frozenset({Stop.HANDED_OVER, Stop.LEASE_LOST, Stop.LOG_REFUSED})
+# Reasons that end one try and not the run: any other one replaces them.
+_OF_ONE_TRY: Final = frozenset({Stop.FIRST_TOKEN, Stop.IDLE, Stop.LOG_REFUSED})
+
+
 class Stopped(RejoinError):
     """The run was stopped; `reason` says why."""
 
@@ -31,6 +37,8 @@ class Stopped(RejoinError):
 
 class Stoppable:
     """A part of a task that others may stop, each with a reason; the first one counts.
+
+    A reason that ends one try alone gives way to one that ends the run.
 
     `async with` it in the task: a stop, also one from before, raises Stopped there. A
     cancellation that is not a stop passes through untouched, as with asyncio.timeout.
@@ -43,16 +51,22 @@ class Stoppable:
 
     def stop(self, reason: Stop) -> None:
         """Stop the part; at once where its task is inside. Never called from that task itself."""
-        if self.reason is None:
+        if self.reason is None or (self.reason in _OF_ONE_TRY and reason not in _OF_ONE_TRY):
             self.reason = reason
-            if self._task is not None:
+            if self._task is not None and not self._cancelled:
                 self._cancelled = True
                 self._task.cancel()
+
+    def forgive(self) -> None:
+        """Forget a reason that ended one try alone, before the next."""
+        if self.reason in _OF_ONE_TRY:
+            self.reason = None
 
     async def __aenter__(self) -> Self:
         if self.reason is not None:
             raise Stopped(self.reason)
         self._task = asyncio.current_task()
+        self._cancelled = False
         return self
 
     async def __aexit__(

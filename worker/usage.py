@@ -31,6 +31,22 @@ def estimated_usage(request: ModelRequest, text_chars: int, reasoning_chars: int
     )
 
 
+def total(spent: Usage | None, more: Usage) -> Usage:
+    """What two calls used together; the cost is known only where both are."""
+    if spent is None:
+        return more
+    costs = [spent.cost_usd, more.cost_usd]
+    known = [Decimal(cost) for cost in costs if cost is not None]
+    return Usage(
+        input_tokens=spent.input_tokens + more.input_tokens,
+        output_tokens=spent.output_tokens + more.output_tokens,
+        reasoning_tokens=spent.reasoning_tokens + more.reasoning_tokens,
+        cached_tokens=spent.cached_tokens + more.cached_tokens,
+        cost_usd=decimal_string(sum(known, Decimal(0))) if len(known) == len(costs) else None,
+        estimated=spent.estimated or more.estimated,
+    )
+
+
 def decimal_string(amount: Decimal) -> str:
     """The amount without an exponent or trailing zeros: `0.0012`, `0`."""
     text = f"{amount:f}"

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from redis.asyncio import Redis
+
 from rejoin.shared import queue
 from rejoin.shared.errors import LogUnavailable
 

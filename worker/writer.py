@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from redis.asyncio import Redis
+
 from rejoin.shared import log
 from rejoin.shared.ending import Lives, ending_of
 from rejoin.shared.errors import CancelAsked, LogRefused, LogUnavailable

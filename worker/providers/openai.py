@@ -12,6 +12,7 @@ import openai
 from openai import omit
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.shared_params import ReasoningEffort
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import openai_errors

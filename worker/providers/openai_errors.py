@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx2
 import openai
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers.scrub import scrub

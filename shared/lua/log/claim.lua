@@ -1,7 +1,8 @@
 -- Make the caller the message's owner: raise the attempt (shared/record.py).
 -- KEYS record: hash attempt, token, worker, run_id, ended, cancel, running, lost, started_at | log | request
--- ARGV claim's token | worker | highest attempt the caller has seen | life in ms
--- Returns {claimed | ended | missing, attempt, cancel asked for, runs lost with their worker}.
+-- ARGV claim's token | worker | highest attempt the caller has seen | life in ms | token of the claim
+--   that the caller holds (empty: it has just won the job's lease)
+-- Returns {claimed | ended | missing | fenced, attempt, cancel asked for, runs lost with their worker}.
 -- May be repeated: the same token is the same claim.
 local r = redis.call('HMGET', KEYS[1], 'created_at', 'attempt', 'token', 'ended', 'cancel',
   'run_id', 'running', 'lost', 'started_at')
@@ -16,6 +17,9 @@ end
 if r[3] == ARGV[1] then
   return {'claimed', r[2], cancel, lost}
 end
+if ARGV[5] ~= '' and (tonumber(r[2] or '0') > tonumber(ARGV[3]) or r[3] ~= ARGV[5]) then
+  return {'fenced', r[2] or '0', cancel, lost}
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local attempt = math.max(tonumber(r[2] or '0'), tonumber(ARGV[3])) + 1
@@ -25,7 +29,7 @@ if r[6] and r[6] ~= run_id then
   -- Redis was restarted and may have lost a claim: no id may be used twice for other text.
   attempt = math.max(attempt, now - tonumber(r[1]))
 end
-if r[7] == '1' then
+if r[7] == '1' and ARGV[5] == '' then
   lost = lost + 1
 end
 local text = string.format('%.0f', attempt)

@@ -1,0 +1,190 @@
+"""Asks the models for the answer: each a bounded number of times, one after the other.
+
+A provider that failed before it gave anything of the step is asked again after a pause, told by
+`retry`. One that broke off in mid-stream has its step taken back by the `reset` of a new attempt.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from rejoin.shared.clock import now_ms
+from rejoin.shared.errors import LogRefused, ProviderError
+from rejoin.shared.events import Done, Failed, FinishReason, Retry, Step, Usage
+from rejoin.shared.request import StoredRequest
+from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.backoff import pause_seconds
+from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.failures import DEADLINE, INTERNAL, failure_of, timeout_of
+from rejoin.worker.kit import Kit
+from rejoin.worker.providers.base import ModelRequest, Turn
+from rejoin.worker.step import Step as ModelCall
+from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
+from rejoin.worker.takeover import step_note
+from rejoin.worker.usage import total
+
+_NOTHING: Final = Usage()
+
+_log = logging.getLogger(__name__)
+
+
+class Answer:
+    """The models' part of a run. `attempt` is the present one, which a break replaces."""
+
+    def __init__(self, kit: Kit, attempt: Attempt, stoppable: Stoppable) -> None:
+        self.attempt = attempt
+        self._kit = kit
+        self._stoppable = stoppable
+        self._message_id = attempt.record.message_id
+        self._spent: Usage | None = attempt.before.usage if attempt.before.after else None
+        self._text_chars = attempt.before.text_chars
+
+    async def run(self) -> None:
+        """Ask until there is an answer, or none to be had, and end the message either way.
+
+        Raises:
+            Stopped: the message is to be left to another worker; nothing is ended.
+            LogRefused: the log takes no more.
+        """
+        request = self.attempt.request
+        failure: Failed | None = None
+        try:
+            for model in (request.model, *request.fallbacks):
+                if failure is not None:
+                    await self._begin_again(model, failure.code)
+                failure = await self._ask(model)
+                if failure is None:
+                    return
+                if not failure.retryable:
+                    break
+        except Stopped as stopped:
+            if stopped.reason in LEAVING:
+                raise
+            await self._end(_end_of(stopped.reason, self._text_chars))
+            return
+        if failure is not None:
+            await self._end(failure)
+
+    async def _ask(self, model: str) -> Failed | None:
+        """Ask one model, up to REJOIN_PROVIDER_RETRIES times; None: it has answered."""
+        tries = self._kit.settings.provider_retries
+        for failures in range(1, tries + 1):
+            call = ModelCall(model_request(self.attempt.request, self._message_id))
+            try:
+                return await self._call(model, call)
+            except ProviderError as error:
+                if not error.retryable or failures == tries:
+                    return failure_of(error)
+                await self._take_up_again(model, call, error, failures)
+        return None
+
+    async def _call(self, model: str, call: ModelCall) -> Failed | None:
+        """Make one call; end the message where it succeeds.
+
+        Raises:
+            ProviderError: it failed in a way that may be worth another try.
+            Stopped, LogRefused: as `run`.
+        """
+        settings = self._kit.settings
+        deadlines = Deadlines(
+            self._stoppable,
+            first_token_seconds=settings.timeout_first_token,
+            idle_seconds=settings.timeout_idle,
+            total_seconds=self._left_seconds(),
+        )
+        before = self._text_chars
+        try:
+            provider, name = self._kit.providers.find(model)
+            call.request = model_request(self.attempt.request, self._message_id, name)
+            finish_reason = await call.run(
+                provider, self.attempt.writer, self._stoppable, deadlines
+            )
+        except Stopped as stopped:
+            self._text_chars = before + call.text_chars
+            self._spend(call)
+            if (error := timeout_of(stopped.reason)) is None:
+                raise
+            self._stoppable.forgive()
+            raise error from stopped
+        except (ProviderError, LogRefused):
+            self._text_chars = before + call.text_chars
+            self._spend(call)
+            raise
+        except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
+            _log.exception("message %s: the adapter of %s failed", self._message_id, model)
+            self._spend(call)
+            return INTERNAL
+        self._text_chars = before + call.text_chars
+        self._spend(call)
+        done = Done(finish_reason, self._text_chars)
+        step = (Step(1, finish_reason), step_note(call.usage))
+        await self.attempt.end(self._spent, done, text_chars=self._text_chars, step=step)
+        return None
+
+    async def _take_up_again(
+        self, model: str, call: ModelCall, error: ProviderError, failures: int
+    ) -> None:
+        """Say that the call is made again, take back what it gave, and wait.
+
+        Raises:
+            ProviderError: `error` itself, where the message's time would be over before.
+        """
+        pause = pause_seconds(failures, error.retry_after_seconds)
+        if pause >= self._left_seconds():
+            raise error
+        if call.text_chars or call.reasoning_chars:
+            await self._begin_again(model, error.code)
+        else:
+            self.attempt.writer.put(Retry(error.code, round(pause, 3)))
+        _log.info("message %s: %s; again in %.1f s", self._message_id, error, pause)
+        async with self._stoppable:
+            await asyncio.sleep(pause)
+
+    async def _begin_again(self, model: str, reason: str) -> None:
+        # All of the old attempt first: what is under way after the claim would be fenced.
+        await self.attempt.writer.flush()
+        self.attempt = await begin(
+            self._kit,
+            self._message_id,
+            self._stoppable,
+            seen_attempt=self.attempt.claim.attempt,
+            held=self.attempt.claim,
+            model=model,
+            reason=reason,
+        )
+        self._text_chars = self.attempt.before.text_chars
+
+    async def _end(self, end: Done | Failed) -> None:
+        usage = self._spent
+        if usage is None and isinstance(end, Done):
+            usage = _NOTHING
+        await self.attempt.end(usage, end, text_chars=self._text_chars)
+
+    def _spend(self, call: ModelCall) -> None:
+        if call.called:
+            self._spent = total(self._spent, call.usage)
+
+    def _left_seconds(self) -> float:
+        started_at = self.attempt.record.started_at or now_ms()
+        return self._kit.settings.timeout_total - max(0, now_ms() - started_at) / 1000
+
+
+def _end_of(reason: Stop, text_chars: int) -> Done | Failed:
+    if reason is Stop.TOTAL:
+        return DEADLINE
+    full = reason is Stop.LOG_FULL
+    return Done(FinishReason.LENGTH if full else FinishReason.CANCELLED, text_chars)
+
+
+def model_request(request: StoredRequest, reference: str, name: str = "") -> ModelRequest:
+    """The model call that an accepted request asks for; `name`: the provider's own."""
+    return ModelRequest(
+        model=name,
+        turns=[Turn(turn.role, turn.content) for turn in request.turns],
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens,
+        stop=tuple(request.stop),
+        reasoning_effort=request.reasoning_effort,
+        reference=reference,
+    )

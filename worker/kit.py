@@ -1,0 +1,54 @@
+"""What every run of a worker process works with, and how it waits for Redis."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from redis.asyncio import Redis
+
+from rejoin.shared.ending import Ender, Lives
+from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.settings import Settings
+from rejoin.worker.providers.registry import Providers
+from rejoin.worker.writer import Appender
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What every run of a worker process works with."""
+
+    settings: Settings
+    redis: Redis
+    appender: Appender
+    providers: Providers
+    worker_id: str
+
+    @property
+    def lives(self) -> Lives:
+        """What a message's keys live."""
+        return Lives(self.settings.open_ttl_seconds, self.settings.log_ttl_seconds)
+
+    @property
+    def ender(self) -> Ender:
+        """This worker as one that ends messages."""
+        return Ender(self.redis, self.worker_id, self.lives)
+
+
+async def insist(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Do it, and again while Redis is away; the call bears being repeated."""
+    pause = 0.05
+    while True:
+        try:
+            return await call()
+        except LogUnavailable as error:
+            _log.warning("%s; %s waits", error, what)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,137 @@
+"""A leased job: runs its message to the end, or as far as it may, and sees to the job."""
+
+import asyncio
+import logging
+from enum import StrEnum
+from typing import Final
+
+from rejoin.shared import log, queue, record
+from rejoin.shared.ending import aftermath, end_message
+from rejoin.shared.errors import LogEnded, LogRefused, LogWentBack, MessageMissing
+from rejoin.shared.events import Done, FinishReason
+from rejoin.worker.answer import Answer
+from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.failures import INTERNAL, exhausted
+from rejoin.worker.kit import Kit, insist
+from rejoin.worker.stopping import Stop, Stoppable, Stopped
+
+_WENT_BACK_SECONDS: Final = 0.2  # a log that goes back again and again must not spin
+
+_log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """How a run ended, for the job it was."""
+
+    ENDED = "ended"  # the message has its end: the job is done
+    LEFT = "left"  # it is another's by now: touch nothing
+    HANDED_OVER = "handed_over"  # it goes on elsewhere: the job is due at once
+    LATER = "later"  # there is nothing to run yet
+    AGAIN = "again"  # Redis lost a part of it: begin a new attempt
+
+
+class Run:
+    """One run at a message under a lease on its job."""
+
+    def __init__(self, kit: Kit, message_id: str, job_token: str) -> None:
+        self.message_id = message_id
+        self._kit = kit
+        self._job_token = job_token
+        self._stoppable = Stoppable()
+        self._seen_attempt = 0
+
+    def stop(self, reason: Stop) -> None:
+        """Stop the run; the first reason that is not for another try counts."""
+        self._stoppable.stop(reason)
+
+    async def run(self) -> None:
+        """Run the message to its end, or as far as it may; see to its job either way.
+
+        Redis being away is waited for. A defect of ours ends the message as `internal`.
+        """
+        outcome = Outcome.AGAIN
+        try:
+            while outcome is Outcome.AGAIN:
+                self._stoppable.forgive()
+                outcome = await self._attempt()
+        except Exception:  # noqa: BLE001  a defect of ours must end the message, not hang it
+            _log.exception("message %s failed inside Rejoin", self.message_id)
+            ender, token = self._kit.ender, self._job_token
+            await insist(
+                self.message_id,
+                lambda: end_message(ender, self.message_id, INTERNAL, job_token=token),
+            )
+            return
+        await self._see_to_the_job(outcome)
+
+    async def _attempt(self) -> Outcome:
+        try:
+            attempt = await begin(
+                self._kit, self.message_id, self._stoppable, seen_attempt=self._seen_attempt
+            )
+            self._seen_attempt = attempt.claim.attempt
+            return await self._work(attempt)
+        except MessageMissing:
+            return Outcome.LATER
+        except LogEnded:
+            return Outcome.ENDED
+        except LogWentBack:
+            _log.warning("Redis lost events of %s; a new attempt begins", self.message_id)
+            await self._look_further()
+            return Outcome.AGAIN
+        except LogRefused:
+            return Outcome.LEFT
+
+    async def _work(self, attempt: Attempt) -> Outcome:
+        if attempt.claim.cancel_asked:
+            self.stop(Stop.CANCELLED)
+        before = attempt.before
+        if attempt.claim.lost_runs >= self._kit.settings.max_attempts:
+            usage = before.usage if before.newest is not None else None
+            failure = exhausted(attempt.claim.lost_runs)
+            await attempt.end(usage, failure, text_chars=before.text_chars)
+            return Outcome.ENDED
+        if before.finish_reason not in (None, FinishReason.TOOL_CALLS):
+            done = Done(before.finish_reason, before.text_chars)
+            await attempt.end(before.usage, done, text_chars=before.text_chars)
+            return Outcome.ENDED
+        answer = Answer(self._kit, attempt, self._stoppable)
+        try:
+            await answer.run()
+        except Stopped as stopped:
+            return await self._leave(stopped.reason, answer.attempt)
+        finally:
+            self._seen_attempt = answer.attempt.claim.attempt
+        return Outcome.ENDED
+
+    async def _leave(self, reason: Stop, attempt: Attempt) -> Outcome:
+        if reason is not Stop.HANDED_OVER:
+            if attempt.writer.refused is not None:
+                raise attempt.writer.refused
+            return Outcome.LEFT
+        await attempt.writer.flush()
+        await record.hand_over(self._kit.redis, self.message_id, attempt.claim.token)
+        return Outcome.HANDED_OVER
+
+    async def _look_further(self) -> None:
+        """The record may be attempts behind its log: the next claim goes beyond both."""
+        await asyncio.sleep(_WENT_BACK_SECONDS)
+        ((_, newest),) = await insist(
+            self.message_id, lambda: log.newest_of(self._kit.redis, [self.message_id])
+        )
+        self._seen_attempt = max(self._seen_attempt, newest.attempt if newest else 0)
+
+    async def _see_to_the_job(self, outcome: Outcome) -> None:
+        redis, message_id, token = self._kit.redis, self.message_id, self._job_token
+        match outcome:
+            case Outcome.ENDED:
+                await insist(message_id, lambda: aftermath(redis, message_id, job_token=token))
+            case Outcome.HANDED_OVER:
+                await insist(message_id, lambda: queue.release(redis, message_id, token))
+            case Outcome.LATER:
+                await insist(message_id, lambda: queue.put_off(redis, message_id, token))
+            case Outcome.LEFT:
+                # Ended by somebody who had no lease on the job: it is ours to take off.
+                found = await insist(message_id, lambda: record.load(redis, message_id))
+                if found is not None and found.ended:
+                    await insist(message_id, lambda: aftermath(redis, message_id, job_token=token))
