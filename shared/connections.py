@@ -30,7 +30,8 @@ AWAY: Final = (
 )
 
 # Redis 6.2 reports these of a command inside a script as a plain error, the code in its text.
-_AWAY_IN_SCRIPTS: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ")
+# BUSY, while somebody's script runs on and on, redis-py knows by no class of its own.
+_AWAY_IN_SCRIPTS: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "BUSY ")
 
 
 def open_redis(

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.bench.machine import description, raise_file_limit
 from tests.bench.plan import Plan, say
-from tests.bench.rows import delivery, memory, replay
+from tests.bench.rows import chunks, delivery, job_start, memory, polling, relay, replay
 from tests.bench.table import Line, markdown
 
 _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
@@ -18,6 +18,10 @@ _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
     "overload": delivery.overload,
     "memory": memory.memory,
     "replay": replay.replay,
+    "job-start": job_start.job_start,
+    "chunks": chunks.chunks,
+    "polling": polling.polling,
+    "relay": relay.relay,
 }
 
 

@@ -1,0 +1,109 @@
+"""Rows: how many chunks one worker process relays, 500 generations at once."""
+
+import asyncio
+import time
+from typing import Final
+
+from rejoin.shared import queue, record
+from rejoin.shared.clock import now_ms
+from rejoin.shared.connections import open_redis
+from rejoin.shared.ids import new_message_id
+from rejoin.shared.record import Record, Status
+from rejoin.shared.request import StoredRequest, StoredTurn
+
+from tests.bench.machine import cpu_seconds
+from tests.bench.plan import Plan, say
+from tests.bench.table import Line
+from tests.support.processes import Stack, rejoin_stack
+from tests.support.redis_server import RedisServer, redis_server
+
+_GENERATIONS: Final = 500
+_RATE: Final = 10
+_SETTLE_SECONDS: Final = 2.0
+_OWED: Final = 5000
+_LIFE_SECONDS: Final = 3600
+_END_SECONDS: Final = 120.0
+
+
+def relay(plan: Plan) -> list[Line]:
+    """5,000 chunks a second offered, and as many as it can."""
+    settings = {"REJOIN_MAX_JOBS": str(_GENERATIONS), "REJOIN_LOG_LEVEL": "warning"}
+    with redis_server() as redis, rejoin_stack(redis, settings=settings) as stack:
+        say("relay: at a rate")
+        paced, core = _paced(redis, stack, plan.pick(8, 3))
+        say("relay: at once")
+        unpaced = _unpaced(redis, plan.count(200, 50))
+    return [
+        Line(
+            f"one worker, {_GENERATIONS} generations at once, {_GENERATIONS * _RATE:,} chunks/s"
+            " offered (demo)",
+            f"{paced:,.0f} chunks/s with {core:.0%} of a core",
+            "",
+            "",
+            f"≥ {_OWED:,}/s on one core",
+            paced >= _OWED * 0.98 and core <= 1,
+        ),
+        Line(
+            f"the same, as fast as it can (rate=0, {_GENERATIONS} generations at once)",
+            f"{unpaced:,.0f} chunks/s",
+        ),
+    ]
+
+
+def _paced(redis: RedisServer, stack: Stack, seconds: float) -> tuple[float, float]:
+    """Chunks a second in a window while all of them run, and the share of a core."""
+    words = round(_RATE * (seconds + 2 * _SETTLE_SECONDS + 1))
+    asyncio.run(_queue(redis.url, words, _RATE))
+    time.sleep(_SETTLE_SECONDS)
+    appended, spent, began = _appended(redis), cpu_seconds(stack.worker.pid), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    core = (cpu_seconds(stack.worker.pid) - spent) / took
+    relayed = (_appended(redis) - appended) / took
+    _until_ended(redis)
+    return relayed, core
+
+
+def _unpaced(redis: RedisServer, words: int) -> float:
+    """Chunks a second from the first job to the last one's end."""
+    before, began = _appended(redis), time.monotonic()
+    asyncio.run(_queue(redis.url, words, 0))
+    _until_ended(redis)
+    return (_appended(redis) - before) / (time.monotonic() - began)
+
+
+async def _queue(redis_url: str, words: int, rate: int) -> None:
+    """Accept messages as the API does, all before the first is queued."""
+    redis = open_redis(redis_url, timeout_seconds=30)
+    request = StoredRequest(f"demo/echo?rate={rate}", [StoredTurn("user", "word " * words)])
+    ids = [new_message_id() for _ in range(_GENERATIONS)]
+    try:
+        for message_id in ids:
+            indexed_at = await queue.index(redis, message_id, most_due=10_000)
+            asked = Record(
+                message_id, "local", new_message_id(), request.model, now_ms(), Status.QUEUED, 0,
+                None, cancel_asked=False, started_at=None, finished_at=None,
+            )  # fmt: skip
+            await record.accept(
+                redis, asked, request, indexed_at=indexed_at, life_seconds=_LIFE_SECONDS
+            )
+        await asyncio.gather(
+            *(queue.enqueue(redis, i, life_seconds=_LIFE_SECONDS, now_ms=now_ms()) for i in ids)
+        )
+    finally:
+        await redis.aclose()
+
+
+def _appended(redis: RedisServer) -> int:
+    with redis.client() as client:
+        stats = client.info("commandstats").get("cmdstat_xadd")
+    return int(stats["calls"]) if stats else 0
+
+
+def _until_ended(redis: RedisServer) -> None:
+    end = time.monotonic() + _END_SECONDS
+    with redis.client() as client:
+        while client.zcard("rejoin:open"):
+            if time.monotonic() > end:
+                raise RuntimeError("the generations did not end in time")
+            time.sleep(0.02)

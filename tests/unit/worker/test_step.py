@@ -1,0 +1,200 @@
+"""One model call: its chunks become events in order, and any way out closes the provider."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import cast
+
+import pytest
+from redis.asyncio import Redis
+from rejoin.shared.errors import ProviderError
+from rejoin.shared.events import FailureCode, FinishReason, Usage
+from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.providers.base import (
+    FinishChunk,
+    ModelRequest,
+    ReasoningChunk,
+    TextChunk,
+    Turn,
+    UsageChunk,
+)
+from rejoin.worker.step import Step
+from rejoin.worker.stopping import Stop, Stoppable, Stopped
+from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
+
+from tests.unit.worker.appending import HeldLog, new_writer, running
+from tests.unit.worker.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
+
+NO_REDIS = cast(Redis, None)
+REQUEST = ModelRequest("m", [Turn("user", "12345678")])
+
+
+class Call:
+    """A step with everything it needs."""
+
+    def __init__(self, script: Sequence[Line], held: HeldLog) -> None:
+        self.provider = ScriptedProvider(script)
+        self.step = Step(REQUEST)
+        self.part = Stoppable()
+        self._held = held
+
+    async def run(self, *, first: float = 60, idle: float = 60) -> FinishReason:
+        """Run it to its end, and let what it wrote be stored."""
+        deadlines = Deadlines(
+            self.part, first_token_seconds=first, idle_seconds=idle, total_seconds=60
+        )
+        async with running(Appender(NO_REDIS)) as appender:
+            writer = new_writer(appender, self.part.stop)
+            try:
+                return await self.step.run(self.provider, writer, self.part, deadlines)
+            finally:
+                await writer.flush()
+
+    def written(self) -> list[tuple[str, str]]:
+        """The events, each by its name and text."""
+        frames = [frame for (sent,) in self._held.rounds for frame in sent.frames]
+        return [(frame.name, json.loads(frame.json)["text"]) for frame in frames]
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldLog:
+    return HeldLog(monkeypatch, held=False)
+
+
+async def test_chunks_become_events_in_their_order(held: HeldLog) -> None:
+    script = [
+        ReasoningChunk("hm "),
+        *texts("one ", "two "),
+        ReasoningChunk("so"),
+        *answer("three", reason=FinishReason.LENGTH),
+    ]
+    call = Call(script, held)
+    assert await call.run() is FinishReason.LENGTH
+    assert call.written() == [
+        ("reasoning", "hm "),
+        ("text", "one "),
+        ("text", "two "),
+        ("reasoning", "so"),
+        ("text", "three"),
+    ]
+    assert (call.step.text_chars, call.step.reasoning_chars) == (13, 5)
+    assert call.provider.open == 0
+    assert call.provider.calls == [REQUEST]
+
+
+async def test_the_last_usage_counts(held: HeldLog) -> None:
+    script = [UsageChunk(1, 1), *answer("a"), UsageChunk(7, 8, 2, 3, Decimal("0.10"))]
+    call = Call(script, held)
+    await call.run()
+    assert call.step.usage == Usage(7, 8, 2, 3, "0.1", estimated=False)
+
+
+async def test_without_a_usage_it_is_estimated(held: HeldLog) -> None:
+    call = Call(answer("123456789"), held)
+    await call.run()
+    assert call.step.usage == Usage(2, 3, 0, 0, None, estimated=True)
+
+
+def test_before_the_call_nothing_was_used() -> None:
+    assert Step(REQUEST).usage == Usage()
+
+
+async def test_an_answer_without_a_finish_reason_broke_off(held: HeldLog) -> None:
+    call = Call(texts("one ", "two"), held)
+    with pytest.raises(ProviderError) as broke:
+        await call.run()
+    assert (broke.value.code, broke.value.retryable) == (FailureCode.PROVIDER_PROTOCOL, True)
+    assert call.written() == [("text", "one "), ("text", "two")]
+    assert call.step.usage.estimated
+
+
+async def test_a_providers_error_passes_after_what_was_said_before_it(held: HeldLog) -> None:
+    error = ProviderError("overloaded", code="provider_unavailable", retryable=True, status=529)
+    call = Call([*texts("one"), error], held)
+    with pytest.raises(ProviderError) as raised:
+        await call.run()
+    assert raised.value is error
+    assert call.written() == [("text", "one")]
+    assert call.provider.open == 0
+
+
+async def test_halves_of_a_pair_in_two_chunks_are_one_character(held: HeldLog) -> None:
+    call = Call(answer("a\ud83d", "\ude00b", "\ude00"), held)
+    await call.run()
+    assert call.written() == [("text", "a"), ("text", "😀b"), ("text", "\ufffd")]
+    assert call.step.text_chars == 4
+
+
+async def test_text_and_reasoning_keep_their_halves_apart(held: HeldLog) -> None:
+    script = [TextChunk("\ud83d"), ReasoningChunk("\ud83c"), TextChunk("\ude00")]
+    call = Call([*script, ReasoningChunk("\udf89"), FinishChunk(FinishReason.STOP)], held)
+    await call.run()
+    assert call.written() == [("text", "😀"), ("reasoning", "🎉")]
+
+
+async def test_a_half_left_at_the_end_or_at_a_break_is_replaced(held: HeldLog) -> None:
+    call = Call(answer("a\ud83d"), held)
+    await call.run()
+    assert call.written() == [("text", "a"), ("text", "\ufffd")]
+
+
+async def test_a_stop_closes_a_silent_provider(held: HeldLog) -> None:
+    call = Call([*texts("one", "\ud83d"), SILENCE], held)
+    running_ = asyncio.create_task(call.run())
+    await held.until_rounds(1)
+    call.part.stop(Stop.CANCELLED)
+    with pytest.raises(Stopped) as stopped:
+        await running_
+    assert stopped.value.reason is Stop.CANCELLED
+    assert call.provider.open == 0
+    assert call.written() == [("text", "one"), ("text", "\ufffd")]
+    assert call.step.text_chars == 4
+
+
+async def test_a_stop_from_before_calls_no_provider(held: HeldLog) -> None:
+    call = Call(answer("one"), held)
+    call.part.stop(Stop.HANDED_OVER)
+    with pytest.raises(Stopped):
+        await call.run()
+    assert call.provider.calls == []
+    assert not call.step.called
+    assert call.step.usage == Usage()
+
+
+async def test_a_silent_provider_is_left_at_its_deadline(held: HeldLog) -> None:
+    for script, reason in (([SILENCE], Stop.FIRST_TOKEN), ([*texts("a"), SILENCE], Stop.IDLE)):
+        call = Call(script, held)
+        with pytest.raises(Stopped) as stopped:
+            await call.run(first=0.05, idle=0.05)
+        assert stopped.value.reason is reason
+        assert call.provider.open == 0
+
+
+async def test_somebody_elses_cancellation_closes_the_provider_and_passes(held: HeldLog) -> None:
+    call = Call([*texts("one"), SILENCE], held)
+    running_ = asyncio.create_task(call.run())
+    await held.until_rounds(1)
+    running_.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running_
+    assert call.provider.open == 0
+
+
+async def test_a_provider_is_not_read_on_while_too_much_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = HeldLog(monkeypatch)
+    big = "x" * (MOST_WAITING_BYTES // 4)
+    call = Call(answer(*[big] * 40), held)
+    running_ = asyncio.create_task(call.run())
+    await held.until_rounds(1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    waiting = call.provider.given
+    assert waiting < 10
+    held.held = False
+    held.answer()
+    await running_
+    assert call.provider.given == 41
+    assert "".join(text for _, text in call.written()) == big * 40
