@@ -108,7 +108,7 @@ class Answer:
             raise error from stopped
         except (ProviderError, LogRefused):
             self._text_chars = before + call.text_chars
-            self._spend(call)
+            self._spend(call, refused=not (call.text_chars or call.reasoning_chars))
             raise
         except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
             _log.exception("message %s: the adapter of %s failed", self._message_id, model)
@@ -160,9 +160,11 @@ class Answer:
             usage = _NOTHING
         await self.attempt.end(usage, end, text_chars=self._text_chars)
 
-    def _spend(self, call: ModelCall) -> None:
+    def _spend(self, call: ModelCall, *, refused: bool = False) -> None:
+        """Add what a call used; one that was refused before it gave anything is not billed."""
         if call.called:
-            self._spent = total(self._spent, call.usage)
+            unbilled = refused and call.reported is None
+            self._spent = total(self._spent, _NOTHING if unbilled else call.usage)
 
     def _left_seconds(self) -> float:
         started_at = self.attempt.record.started_at or now_ms()

@@ -6,6 +6,7 @@ from decimal import Decimal
 from rejoin.shared.events import Usage
 from rejoin.worker.providers.base import ModelRequest, UsageChunk
 
+_NOTHING = Usage()
 _CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English text
 
 
@@ -33,8 +34,10 @@ def estimated_usage(request: ModelRequest, text_chars: int, reasoning_chars: int
 
 def total(spent: Usage | None, more: Usage) -> Usage:
     """What two calls used together; the cost is known only where both are."""
-    if spent is None:
+    if spent is None or spent == _NOTHING:
         return more
+    if more == _NOTHING:
+        return spent
     costs = [spent.cost_usd, more.cost_usd]
     known = [Decimal(cost) for cost in costs if cost is not None]
     return Usage(
@@ -54,4 +57,5 @@ def decimal_string(amount: Decimal) -> str:
 
 
 def _tokens(characters: Iterable[int]) -> int:
-    return -(-sum(characters) // _CHARACTERS_A_TOKEN)
+    return -(-sum(characters) // _NOTHING = Usage()
+_CHARACTERS_A_TOKEN)
