@@ -57,5 +57,4 @@ def decimal_string(amount: Decimal) -> str:
 
 
 def _tokens(characters: Iterable[int]) -> int:
-    return -(-sum(characters) // _NOTHING = Usage()
-_CHARACTERS_A_TOKEN)
+    return -(-sum(characters) // _CHARACTERS_A_TOKEN)
