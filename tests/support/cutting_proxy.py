@@ -49,6 +49,7 @@ class CuttingProxy:
         self._target_port = target_port
         self._cuts = iter(cuts)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -65,6 +66,7 @@ class CuttingProxy:
         self.connections += 1
         cut = next(self._cuts, UNCUT)
         writers = [client_writer]
+        self._writers.add(client_writer)
         try:
             server_reader, server_writer = await asyncio.open_connection(
                 "127.0.0.1", self._target_port
@@ -83,12 +85,14 @@ class CuttingProxy:
         finally:
             for writer in writers:
                 writer.close()
+            self._writers.discard(client_writer)
             self._tasks.discard(task)
 
     async def cut_all(self) -> None:
         """Cut every open connection now."""
-        for task in list(self._tasks):
-            task.cancel()
+        # Not by cancelling: Python 3.11's streams would print a traceback for each.
+        for writer in list(self._writers):
+            writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

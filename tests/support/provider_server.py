@@ -211,6 +211,8 @@ class _Connection(asyncio.Protocol):
                 size = split or len(part) or 1
                 for start in range(0, len(part), size):
                     piece = part[start : start + size]
+                    if self._transport.is_closing():
+                        return False
                     self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                     request.pieces += 1
                     if split:  # a piece a write, as far as the kernel lets them arrive apart

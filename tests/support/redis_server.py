@@ -57,12 +57,20 @@ def need_binary() -> Path:
 class RedisServer:
     """One redis-server process, its port and its directory; sync, bounded, killable."""
 
-    def __init__(self, binary: Path, directory: Path, *, appendonly: bool = False) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        *,
+        appendonly: bool = False,
+        appendfsync: str = "everysec",
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.log = directory / "redis.log"
         self._binary = binary
         self._appendonly = appendonly
+        self._appendfsync = appendfsync
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,7 +90,7 @@ class RedisServer:
         command = [str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self.directory), "--save", "", "--daemonize", "no"]
         command += ["--appendonly", "yes" if self._appendonly else "no"]
-        command += ["--appendfsync", "everysec"]
+        command += ["--appendfsync", self._appendfsync]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         self._wait_until_it_answers()

@@ -1,0 +1,195 @@
+"""The plan of a chaos run: messages, their readers and every fault, all from one seed."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tests.support.provider_script import simulated_text
+
+APIS: Final = 2
+WORKERS: Final = 3
+MESSAGES_A_SECOND: Final = 4.0
+SECONDS_BETWEEN_FAULTS: Final = 1.4
+QUIET_AT_FIRST_SECONDS: Final = 2.0
+
+
+class Reader(StrEnum):
+    """How one tail reads."""
+
+    STREAM = "stream"  # GET, back by Last-Event-ID
+    POST = "post"  # the same POST again and again, asking for the stream
+    PAGES = "pages"  # JSON, page by page
+    SNAPSHOT = "snapshot"  # the message so far, then the stream from its last_event_id
+
+
+class Kind(StrEnum):
+    """What is broken, and how."""
+
+    WORKER_KILL = "worker kill -9"
+    WORKER_TERM = "worker SIGTERM"
+    WORKER_PAUSE = "worker SIGSTOP beyond its lease"
+    WORKERS_KILL = "all workers kill -9"
+    API_KILL = "API kill -9"
+    API_TERM = "API SIGTERM"
+    API_PAUSE = "API SIGSTOP"
+    REDIS_KILL = "Redis kill -9"
+    REDIS_TERM = "Redis SIGTERM"
+    REDIS_PAUSE = "Redis SIGSTOP"
+    REDIS_FULL = "Redis out of memory"
+    CLIENT_KILL = "CLIENT KILL of all"
+    PROXY_CUT = "all proxied sockets cut"
+
+
+# How often, and for how many seconds at least and at most.
+_FAULTS: Final[dict[Kind, tuple[int, float, float]]] = {
+    Kind.WORKER_KILL: (6, 0.1, 2.0),
+    Kind.WORKER_TERM: (5, 0.0, 1.0),
+    Kind.WORKER_PAUSE: (5, 2.5, 6.0),
+    Kind.WORKERS_KILL: (1, 0.1, 1.0),
+    Kind.API_KILL: (4, 0.1, 1.0),
+    Kind.API_TERM: (4, 0.0, 1.0),
+    Kind.API_PAUSE: (2, 0.5, 4.0),
+    Kind.REDIS_KILL: (3, 0.0, 2.0),
+    Kind.REDIS_TERM: (1, 0.0, 1.0),
+    Kind.REDIS_PAUSE: (2, 0.5, 6.0),
+    Kind.REDIS_FULL: (2, 0.3, 3.0),
+    Kind.CLIENT_KILL: (5, 0.0, 0.0),
+    Kind.PROXY_CUT: (4, 0.0, 0.0),
+}
+
+# A provider's fault that passes after some requests, or that stays: then with which code.
+_PASSING: Final = (
+    *("fault=drop", "fault=reset", "fault=eof", "fault=error", "fault=junk", "fault=stall"),
+    *("fault=silent", "fault=429&retry_after=1", "fault=429", "fault=500", "fault=503"),
+)
+_LASTING: Final = {
+    "fault=401": "authentication",
+    "fault=400": "invalid_request",
+    "fault=context": "context_length_exceeded",
+    "fault=500": "provider_unavailable",
+    "fault=eof": "provider_protocol",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TailPlan:
+    """One reader of one message; `after` seconds from its acceptance."""
+
+    number: int
+    reader: Reader
+    by_proxy: bool
+    slow: bool
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePlan:
+    """One message: when, what, what its whole text is, and how it must end (None: `done`)."""
+
+    number: int
+    at: float
+    model: str
+    input: str
+    text: str
+    reasoning: str
+    fails_with: str | None
+    cancel_after: float | None
+    twice: bool
+    tails: tuple[TailPlan, ...]
+
+    @property
+    def key(self) -> str:
+        """Its Idempotency-Key."""
+        return f"chaos {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """One fault: at which second, of which process, for how long."""
+
+    at: float
+    kind: Kind
+    target: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole run. The same seed and length give the same plan."""
+
+    seed: int
+    seconds: float
+    messages: tuple[MessagePlan, ...]
+    faults: tuple[FaultPlan, ...]
+
+
+def make_plan(seed: int, seconds: float) -> Plan:
+    """Draw a plan of `seconds` of faults."""
+    return Plan(
+        seed,
+        seconds,
+        tuple(_messages(random.Random(f"{seed} messages"), seconds)),
+        tuple(_faults(random.Random(f"{seed} faults"), seconds)),
+    )
+
+
+def _faults(chance: random.Random, seconds: float) -> Iterator[FaultPlan]:
+    kinds, weights = list(_FAULTS), [weight for weight, _, _ in _FAULTS.values()]
+    at = QUIET_AT_FIRST_SECONDS
+    while at < seconds:
+        (kind,) = chance.choices(kinds, weights)
+        _, least, most = _FAULTS[kind]
+        target = chance.randrange(APIS if kind.startswith("API") else WORKERS)
+        yield FaultPlan(at, kind, target, chance.uniform(least, most))
+        at += chance.expovariate(1 / SECONDS_BETWEEN_FAULTS)
+
+
+def _messages(chance: random.Random, seconds: float) -> Iterator[MessagePlan]:
+    at, number = 0.0, 0
+    while at < seconds:
+        yield _message(chance, number, at)
+        at += chance.expovariate(MESSAGES_A_SECOND)
+        number += 1
+
+
+def _message(chance: random.Random, number: int, at: float) -> MessagePlan:
+    words, rate = chance.randint(10, 100), chance.choice([10, 20, 40, 80])
+    (kind,) = chance.choices(["echo", "clean", "passing", "lasting", "burst"], [30, 25, 30, 6, 9])
+    options, reasoning, fails_with = "", 0, None
+    if kind == "burst":
+        words, rate = chance.choice([400, 1500, 4000]), 0
+    elif kind == "passing":
+        fault, times = chance.choice(_PASSING), chance.choice([1, 1, 2])
+        options = f"&{fault}&times={times}&at={chance.randint(0, words - 1)}"
+    elif kind == "lasting":
+        fault, fails_with = chance.choice(list(_LASTING.items()))
+        options = f"&{fault}&at={chance.randint(0, words - 1)}"
+    elif kind == "clean":
+        reasoning = chance.choice([0, 0, 5])
+        options = chance.choice(["", "&split=7", "&delay=1"])
+    model = f"openai/sim?words={words}&rate={rate}&reasoning={reasoning}{options}&n={number}"
+    said, text = f"Question {number}", simulated_text(words)
+    if kind == "echo" or (kind == "burst" and chance.random() < 0.5):
+        model = f"demo/echo?rate={rate}"
+        said = text = "".join(f"w{number}-{word} " for word in range(words)).rstrip()
+    return MessagePlan(
+        number,
+        at,
+        model,
+        said,
+        text,
+        "".join(f"so{word} " for word in range(reasoning)),
+        fails_with,
+        cancel_after=chance.choice([0.0, chance.uniform(0, 8)]) if chance.random() < 0.15 else None,
+        twice=chance.random() < 0.1,
+        tails=tuple(_tail(chance, n) for n in range(chance.randint(2, 4))),
+    )
+
+
+def _tail(chance: random.Random, number: int) -> TailPlan:
+    (reader,) = chance.choices(list(Reader), [6, 1, 2, 1])
+    # The first one is there from the start, as a page that has just sent its message.
+    after = 0.0 if number == 0 else chance.uniform(0, 8)
+    return TailPlan(number, reader, chance.random() < 0.5, chance.random() < 0.2, after)

@@ -1,0 +1,46 @@
+"""What a run prints: what was done, what was counted, and what was wrong."""
+
+from collections import Counter
+from typing import Final
+
+from tests.chaos.run import Run
+
+_MOST: Final = 30  # problems shown
+
+
+def report(run: Run) -> str:
+    """A text of some lines; a failure names the seed that repeats it."""
+    counts, ends = Counter(run.tally.counts), {}
+    for name in list(counts):
+        if name.startswith("ended "):
+            ends[name.removeprefix("ended ")] = counts.pop(name)
+    lines = [
+        f"seed {run.plan.seed}: {run.plan.seconds:.0f} s of faults",
+        f"all settled {run.settled_seconds:.1f} s after the last, {run.seconds:.0f} s in all",
+        f"faults: {_list(run.tally.faults)} ({run.tally.faults.total()} in all)",
+        f"messages: {counts.pop('messages', 0)} ({_list(ends)})",
+        f"readers: {_pop(counts, 'tails', 'events', 'resets', 'position_unknown')}",
+        f"streams: {_pop(counts, 'connections', 'connections broken', 'resumes')}",
+        f"besides: {_list(counts)}",
+    ]
+    problems = run.tally.problems
+    lines += [f"- {problem}" for problem in problems[:_MOST]]
+    if len(problems) > _MOST:
+        lines.append(f"and {len(problems) - _MOST} more")
+    if problems:
+        minutes = f"{run.plan.seconds / 60:g}"
+        lines.append(
+            f"FAILED, {len(problems)} things are wrong; again:"
+            f" python -m tests.chaos --minutes {minutes} --seed {run.plan.seed}"
+        )
+    else:
+        lines.append("every message ended once, and every reader has its log, event for event")
+    return "\n".join(lines)
+
+
+def _pop(counts: Counter[str], *names: str) -> str:
+    return ", ".join(f"{name} {counts.pop(name, 0):,}" for name in names)
+
+
+def _list(counts: "Counter[str] | dict[str, int]") -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"
