@@ -32,7 +32,7 @@ class Application:
     """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self.context = context
         self._events = EventsEndpoint(context)
         self._others = Starlette(
             routes=_routes(context),
@@ -58,11 +58,11 @@ class Application:
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep the subscription while the application runs; never waits for Redis."""
         try:
-            async with self._context.hub as hub:
+            async with self.context.hub as hub:
                 with drain_on_signal(hub.drain):
                     yield
         finally:
-            await self._context.redis.aclose()
+            await self.context.redis.aclose()
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Tails go past Starlette, and without a coroutine here: a tail's memory is all frames.
