@@ -71,8 +71,10 @@ class Application:
             if root and path.startswith(root):
                 path = path[len(root) :]
             if EVENTS_PATH.fullmatch(path) is not None:
-                own = scope if not root else {**scope, "path": path}
-                return self._events(own, receive, send)
+                if root or self.context.settings.cors_origins:
+                    # The tail lets its headers go; CORS reads its own when the answer begins.
+                    scope = {**scope, "path": path, "headers": [*scope["headers"]]}
+                return self._events(scope, receive, send)
         return self._others(scope, receive, send)
 
 
