@@ -16,8 +16,9 @@ from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
+from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
-from rejoin.shared.errors import SettingsError
+from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.settings import Settings, load_settings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -90,6 +91,11 @@ def create_app(settings: Settings | None = None) -> Application:
             "REJOIN_REDIS_URL is not set: name a Redis, redis://127.0.0.1:6379/0 for example,"
             " or run `rejoin dev`, which starts its own"
         )
+    if settings.default_model is not None:
+        try:
+            check_model(settings.default_model)
+        except (BadRequest, NotFound) as error:
+            raise SettingsError(f"REJOIN_DEFAULT_MODEL: {error}") from error
     redis = open_redis(settings.redis_url)
     hub = Hub(
         redis,

@@ -26,6 +26,12 @@ def test_without_a_redis_it_says_what_to_set(settings: Settings) -> None:
         create_app(settings.model_copy(update={"redis_url": None}))
 
 
+@pytest.mark.parametrize("model", ["echo", "demo/nope", "nobody/model"])
+def test_a_default_model_that_is_none_is_named(settings: Settings, model: str) -> None:
+    with pytest.raises(SettingsError, match="REJOIN_DEFAULT_MODEL"):
+        create_app(settings.model_copy(update={"default_model": model}))
+
+
 async def test_below_a_prefix_its_addresses_have_the_prefix(context: Context) -> None:
     app = Starlette(routes=[Mount("/chat", Application(context))])
     async with client(app) as api:
