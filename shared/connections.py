@@ -28,9 +28,14 @@ AWAY: Final = (
     TryAgainError,
 )
 
-# Redis 6.2 reports these of a command inside a script as a plain error, the code in its text.
-# BUSY, while somebody's script runs on and on, redis-py knows by no class of its own.
-_AWAY_IN_SCRIPTS: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "BUSY ")
+# What redis-py knows by no class of its own. Redis 6.2 reports the first row, of a command inside a
+# script, as a plain error with the code in its text; BUSY is somebody's script that runs on and on;
+# UNBLOCKED ends a blocking pop when its server becomes a replica; the last two are a server that
+# wants a password by now.
+_AWAY_BY_WORD: Final = (
+    "OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ",
+    "BUSY ", "UNBLOCKED ", "MASTERDOWN ", "NOAUTH ", "unauthenticated ",
+)  # fmt: skip
 
 
 def open_redis(
@@ -71,7 +76,7 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
     except AWAY as error:
         raise LogUnavailable(what) from error
     except ResponseError as error:
-        if any(code in f"{error} " for code in _AWAY_IN_SCRIPTS):
+        if any(code in f"{error} " for code in _AWAY_BY_WORD):
             raise LogUnavailable(what) from error
         raise
 
