@@ -22,7 +22,7 @@ async def leave(url: str, after: int) -> SseReader:
 async def test_streams_end_with_a_retry_and_go_on_at_the_other_api(stack: Stack) -> None:
     other = stack.new_api().start()
     async with caller(stack.url) as api, caller(other.url) as elsewhere:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=30)
         leaving = [asyncio.create_task(leave(api.events(message_id), n)) for n in range(12)]
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(12)

@@ -1,8 +1,9 @@
 """Redis answers, but refuses: as if it was away, until it is mended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import pytest
 from redis import Redis, ResponseError
@@ -95,7 +96,14 @@ def locked(client: "Redis[bytes]") -> Iterator[None]:
     client.config_set("requirepass", "")
 
 
-Refusal = Callable[["Redis[bytes]"], AbstractContextManager[None]]
+class Refusal(Protocol):
+    """One way to refuse, while its block lasts."""
+
+    __name__: str
+
+    def __call__(self, client: "Redis[bytes]") -> AbstractContextManager[None]: ...
+
+
 WRITES: list[Refusal] = [full, read_only, alone]
 ALL: list[Refusal] = [*WRITES, busy, crowded, locked]
 
@@ -113,21 +121,22 @@ def refusing(redis: RedisServer, how: Refusal) -> Iterator[None]:
 async def test_a_post_is_503_and_a_running_message_goes_on_later(
     stack: Stack, how: Refusal
 ) -> None:
+    key = {"Idempotency-Key": f"posted while {how.__name__}"}
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(8)
             with refusing(stack.redis, how):
                 watch = Stopwatch()
                 assert_try_later(await api.post("a"))
-                assert_try_later(await api.post("a", headers={"Idempotency-Key": "a"}))
+                assert_try_later(await api.post("a", headers=key))
                 assert watch.seconds < 8
                 await tail.read_comments(2)
             frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
         assert visible_text(frames) == TEXT
         assert [f.raw for f in await api.log(message_id)] == [f.raw for f in frames]
-        again = await api.post("a", headers={"Idempotency-Key": "a"})
+        again = await api.post("a", headers=key)
         assert again.status_code == 202
         assert visible_text(await api.log(again.json()["message_id"])) == "a"
 
