@@ -1,10 +1,18 @@
 """Connections to Redis: their time-outs and retries, and what counts as "away"."""
 
-from collections.abc import Awaitable, Iterator
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -38,6 +46,46 @@ _AWAY_BY_WORD: Final = (
 )  # fmt: skip
 
 
+class _HearsCancellation:
+    """A connection that a task may be cancelled in, also while it sends.
+
+    redis-py sends under asyncio.wait_for, which before Python 3.12 swallows a cancellation that
+    comes as the send completes (python/cpython issue 86296): a stopped worker ran on for ever.
+    """
+
+    __slots__ = ()
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        task = asyncio.current_task()
+        asked = task.cancelling() if task else 0
+        sender = cast(Connection, super())
+        await sender.send_packed_command(command, check_health)
+        if task is not None and task.cancelling() > asked:
+            await sender.disconnect(nowait=True)  # a reply is under way that nobody will read
+            raise asyncio.CancelledError
+
+
+class _Tcp(_HearsCancellation, Connection):
+    pass
+
+
+class _Tls(_HearsCancellation, SSLConnection):
+    pass
+
+
+class _Unix(_HearsCancellation, UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: Final[dict[object, type[Connection | UnixDomainSocketConnection]]] = {
+    None: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
 def open_redis(
     url: str, *, timeout_seconds: float = 2, connections: int = 64, retries: int = 1
 ) -> Redis:
@@ -46,19 +94,21 @@ def open_redis(
     `timeout_seconds` bounds connecting, a reply, and the wait for one of the `connections`.
     After a lost reply a command is sent again up to `retries` times: every script bears that.
     """
-    # A Unix socket has no keepalive, and redis-py's connection to one refuses the word.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        **keepalive,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
-        retry_on_error=[ConnectionError, TimeoutError, OSError],
-        max_connections=connections,
-        timeout=timeout_seconds,
-    )
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "socket_keepalive": True,
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+        "retry_on_error": [ConnectionError, TimeoutError, OSError],
+        "max_connections": connections,
+        "timeout": timeout_seconds,
+        **parse_url(url),
+    }
+    options["connection_class"] = _KINDS[options.get("connection_class")]
+    if options["connection_class"] is _Unix:
+        del options["socket_keepalive"]  # there is none, and redis-py refuses the word
+    pool = BlockingConnectionPool(**options)
     redis = Redis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis
