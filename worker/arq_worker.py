@@ -171,6 +171,8 @@ class LeasedWorker(Worker):
         """The job: run the message of that id."""
         attempt = Attempt(self._tools, message_id, self._leases.held.get(message_id, ""))
         self._attempts[message_id] = attempt
+        if self._stopping.is_set():
+            attempt.stop(Stop.HANDED_OVER)  # leased just before: nobody else tells it
         try:
             await attempt.run()
         finally:

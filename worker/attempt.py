@@ -27,9 +27,9 @@ from rejoin.shared.request import StoredRequest
 from rejoin.shared.settings import Settings
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.failures import INTERNAL, exhausted, failure_of, failure_of_stop
-from rejoin.worker.providers.base import ModelRequest, Turn
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.step import Step as ModelCall
+from rejoin.worker.step import model_request
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.takeover import Takeover, step_note, takeover_of
 from rejoin.worker.writer import Appender, Writer
@@ -81,11 +81,15 @@ class Attempt:
         self._tools = tools
         self._job_token = job_token
         self._stoppable = Stoppable()
+        self._asked: Stop | None = None
+        self._token = ""
         self._text_before = 0
         self._seen_attempt = 0
 
     def stop(self, reason: Stop) -> None:
-        """Stop the run; the first reason counts."""
+        """Stop the run; the first reason counts, and outlives a new attempt after a refusal."""
+        if self._asked is None and reason is not Stop.LOG_REFUSED:
+            self._asked = reason
         self._stoppable.stop(reason)
 
     async def run(self) -> None:
@@ -98,6 +102,8 @@ class Attempt:
             while outcome is Outcome.AGAIN:
                 if self._stoppable.reason is Stop.LOG_REFUSED:
                     self._stoppable = Stoppable()
+                    if self._asked is not None:
+                        self._stoppable.stop(self._asked)
                 outcome = await self._run()
         except Exception:  # noqa: BLE001  a defect of ours must end the message, not hang it
             _log.exception("message %s failed inside Rejoin", self.message_id)
@@ -118,6 +124,7 @@ class Attempt:
             return Outcome.ENDED
         except LogWentBack:
             _log.warning("Redis lost events of %s; a new attempt begins", self.message_id)
+            await self._hand_over()  # this run was not lost with its worker
             await asyncio.sleep(_WENT_BACK_SECONDS)
             return Outcome.AGAIN
         except LogRefused:
@@ -125,17 +132,10 @@ class Attempt:
 
     async def _claim_and_run(self) -> Outcome:
         tools, message_id = self._tools, self.message_id
-        token = secrets.token_hex(8)
-        claim = await self._insist(
-            lambda: record.claim(
-                tools.redis,
-                message_id,
-                token=token,
-                worker_id=tools.worker_id,
-                life_seconds=tools.settings.open_ttl_seconds,
-                seen_attempt=self._seen_attempt,
-            )
-        )
+        self._token = secrets.token_hex(8)
+        claim = await self._insist(self._claim_under_lease)
+        if claim is None:
+            return Outcome.LEFT
         self._seen_attempt = claim.attempt
         found = await self._insist(lambda: record.load(tools.redis, message_id))
         request = await self._insist(lambda: record.load_request(tools.redis, message_id))
@@ -158,7 +158,26 @@ class Attempt:
         if before.finish_reason is not None and before.finish_reason is not FinishReason.TOOL_CALLS:
             done = Done(before.finish_reason, self._text_before)
             return await self._end(writer, before.usage, done, self._text_before)
-        return await self._call_model(found, request, writer, token)
+        return await self._call_model(found, request, writer)
+
+    async def _claim_under_lease(self) -> record.Claim | None:
+        """Claim the message; None where its job is another worker's by now.
+
+        The lease may be long over: of a worker that was paused, or that waited for Redis. A claim
+        then would fence the new owner in the middle of its run.
+        """
+        tools = self._tools
+        lease = {self.message_id: self._job_token}
+        if await queue.renew(tools.redis, lease, lease_seconds=tools.settings.lease_seconds):
+            return None
+        return await record.claim(
+            tools.redis,
+            self.message_id,
+            token=self._token,
+            worker_id=tools.worker_id,
+            life_seconds=tools.settings.open_ttl_seconds,
+            seen_attempt=self._seen_attempt,
+        )
 
     async def _open(self, found: record.Record, claim: record.Claim, writer: Writer) -> Takeover:
         """Write the attempt's first events; return what earlier attempts left."""
@@ -166,6 +185,8 @@ class Attempt:
         if claim.attempt > 1:
             frames = await self._insist(lambda: log.read_all(self._tools.redis, self.message_id))
             before = takeover_of(fold(frames))
+            if before.newest is not None:  # a record that went back may be attempts behind
+                self._seen_attempt = max(self._seen_attempt, before.newest.attempt)
         self._text_before = before.text_chars
         for event, private in opening(
             found,
@@ -179,10 +200,10 @@ class Attempt:
         return before
 
     async def _call_model(
-        self, found: record.Record, request: StoredRequest, writer: Writer, token: str
+        self, found: record.Record, request: StoredRequest, writer: Writer
     ) -> Outcome:
         tools = self._tools
-        call = ModelCall(_model_request(request, self.message_id))
+        call = ModelCall(model_request(request, self.message_id))
         settings = tools.settings
         ran_seconds = (now_ms() - (found.started_at or now_ms())) / 1000
         deadlines = Deadlines(
@@ -194,11 +215,11 @@ class Attempt:
         end: Event
         try:
             provider, name = tools.providers.find(request.model)
-            call.request = _model_request(request, self.message_id, name)
+            call.request = model_request(request, self.message_id, name)
             finish_reason = await call.run(provider, writer, self._stoppable, deadlines)
         except Stopped as stopped:
             if stopped.reason in (Stop.HANDED_OVER, Stop.LEASE_LOST, Stop.LOG_REFUSED):
-                return await self._leave(stopped.reason, writer, token)
+                return await self._leave(stopped.reason, writer)
             text_chars = self._text_before + call.text_chars
             reason = FinishReason.CANCELLED
             if stopped.reason is Stop.LOG_FULL:
@@ -236,14 +257,19 @@ class Attempt:
             await writer.finish((usage or Usage(), b""), (cancelled, b""))
         return Outcome.ENDED
 
-    async def _leave(self, reason: Stop, writer: Writer, token: str) -> Outcome:
+    async def _leave(self, reason: Stop, writer: Writer) -> Outcome:
         if reason is not Stop.HANDED_OVER:
             if writer.refused is not None:
                 raise writer.refused
             return Outcome.LEFT
         await writer.flush()
-        await record.hand_over(self._tools.redis, self.message_id, token)
+        await self._hand_over()
         return Outcome.HANDED_OVER
+
+    async def _hand_over(self) -> None:
+        await self._insist(
+            lambda: record.hand_over(self._tools.redis, self.message_id, self._token)
+        )
 
     async def _see_to_the_job(self, outcome: Outcome) -> None:
         redis, message_id, token = self._tools.redis, self.message_id, self._job_token
@@ -270,16 +296,3 @@ class Attempt:
                 _log.warning("%s; message %s waits", error, self.message_id)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-
-def _model_request(request: StoredRequest, reference: str, name: str = "") -> ModelRequest:
-    return ModelRequest(
-        model=name,
-        turns=[Turn(turn.role, turn.content) for turn in request.turns],
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_tokens=request.max_tokens,
-        stop=tuple(request.stop),
-        reasoning_effort=request.reasoning_effort,
-        reference=reference,
-    )
