@@ -16,8 +16,9 @@ from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
+from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
-from rejoin.shared.errors import SettingsError
+from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.settings import Settings, load_settings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -32,7 +33,7 @@ class Application:
     """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self.context = context
         self._events = EventsEndpoint(context)
         self._others = Starlette(
             routes=_routes(context),
@@ -58,11 +59,11 @@ class Application:
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep the subscription while the application runs; never waits for Redis."""
         try:
-            async with self._context.hub as hub:
+            async with self.context.hub as hub:
                 with drain_on_signal(hub.drain):
                     yield
         finally:
-            await self._context.redis.aclose()
+            await self.context.redis.aclose()
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Tails go past Starlette, and without a coroutine here: a tail's memory is all frames.
@@ -71,8 +72,10 @@ class Application:
             if root and path.startswith(root):
                 path = path[len(root) :]
             if EVENTS_PATH.fullmatch(path) is not None:
-                own = scope if not root else {**scope, "path": path}
-                return self._events(own, receive, send)
+                if root or self.context.settings.cors_origins:
+                    # The tail lets its headers go; CORS reads its own when the answer begins.
+                    scope = {**scope, "path": path, "headers": [*scope["headers"]]}
+                return self._events(scope, receive, send)
         return self._others(scope, receive, send)
 
 
@@ -88,6 +91,11 @@ def create_app(settings: Settings | None = None) -> Application:
             "REJOIN_REDIS_URL is not set: name a Redis, redis://127.0.0.1:6379/0 for example,"
             " or run `rejoin dev`, which starts its own"
         )
+    if settings.default_model is not None:
+        try:
+            check_model(settings.default_model)
+        except (BadRequest, NotFound) as error:
+            raise SettingsError(f"REJOIN_DEFAULT_MODEL: {error}") from error
     redis = open_redis(settings.redis_url)
     hub = Hub(
         redis,

@@ -70,7 +70,7 @@ def response(error: Exception) -> Response:
             retry_after = {"Retry-After": str(error.retry_after_seconds)}
             return problem(503, str(error), headers=retry_after)
         case HTTPException(status_code=405):
-            return method_not_allowed((error.headers or {}).get("Allow", ""))
+            return method_not_allowed((error.headers or {}).get("Allow", "GET, HEAD"))
         case HTTPException(status_code=404):
             return problem(404, "there is nothing at this address")
         case HTTPException():

@@ -1,10 +1,18 @@
 """Connections to Redis: their time-outs and retries, and what counts as "away"."""
 
-from collections.abc import Awaitable, Iterator
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -29,9 +37,54 @@ AWAY: Final = (
     TryAgainError,
 )
 
-# Redis 6.2 reports these of a command inside a script as a plain error, the code in its text.
-# BUSY, while somebody's script runs on and on, redis-py knows by no class of its own.
-_AWAY_IN_SCRIPTS: Final = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "BUSY ")
+# What redis-py knows by no class of its own. Redis 6.2 reports the first row, of a command inside a
+# script, as a plain error with the code in its text; BUSY is somebody's script that runs on and on;
+# UNBLOCKED ends a blocking pop when its server becomes a replica; the last two are a server that
+# wants a password by now.
+_AWAY_BY_WORD: Final = (
+    "OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ",
+    "BUSY ", "UNBLOCKED ", "MASTERDOWN ", "NOAUTH ", "unauthenticated ",
+)  # fmt: skip
+
+
+class _HearsCancellation:
+    """A connection that a task may be cancelled in, also while it sends.
+
+    redis-py sends under asyncio.wait_for, which before Python 3.12 swallows a cancellation that
+    comes as the send completes (python/cpython issue 86296): a stopped worker ran on for ever.
+    """
+
+    __slots__ = ()
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        task = asyncio.current_task()
+        asked = task.cancelling() if task else 0
+        sender = cast(Connection, super())
+        await sender.send_packed_command(command, check_health)
+        if task is not None and task.cancelling() > asked:
+            await sender.disconnect(nowait=True)  # a reply is under way that nobody will read
+            raise asyncio.CancelledError
+
+
+class _Tcp(_HearsCancellation, Connection):
+    pass
+
+
+class _Tls(_HearsCancellation, SSLConnection):
+    pass
+
+
+class _Unix(_HearsCancellation, UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: Final[dict[object, type[Connection | UnixDomainSocketConnection]]] = {
+    None: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 def open_redis(
@@ -42,19 +95,21 @@ def open_redis(
     `timeout_seconds` bounds connecting, a reply, and the wait for one of the `connections`.
     After a lost reply a command is sent again up to `retries` times: every script bears that.
     """
-    # A Unix socket has no keepalive, and redis-py's connection to one refuses the word.
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        **keepalive,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
-        retry_on_error=[ConnectionError, TimeoutError, OSError],
-        max_connections=connections,
-        timeout=timeout_seconds,
-    )
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "socket_keepalive": True,
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+        "retry_on_error": [ConnectionError, TimeoutError, OSError],
+        "max_connections": connections,
+        "timeout": timeout_seconds,
+        **parse_url(url),
+    }
+    options["connection_class"] = _KINDS[options.get("connection_class")]
+    if options["connection_class"] is _Unix:
+        del options["socket_keepalive"]  # there is none, and redis-py refuses the word
+    pool = BlockingConnectionPool(**options)
     redis = Redis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis
@@ -72,7 +127,7 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
     except AWAY as error:
         raise LogUnavailable(what) from error
     except ResponseError as error:
-        if any(code in f"{error} " for code in _AWAY_IN_SCRIPTS):
+        if any(code in f"{error} " for code in _AWAY_BY_WORD):
             raise LogUnavailable(what) from error
         raise
 

@@ -6,6 +6,7 @@ A provider that failed before it gave anything of the step is asked again after 
 
 import asyncio
 import logging
+import secrets
 from typing import Final
 
 from rejoin.shared.clock import now_ms
@@ -147,6 +148,7 @@ class Answer:
             self._kit,
             self._message_id,
             self._stoppable,
+            token=secrets.token_hex(8),
             seen_attempt=self.attempt.claim.attempt,
             held=self.attempt.claim,
             model=model,

@@ -66,6 +66,7 @@ class LeasedWorker(Worker):
         self._freed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurried = False
+        self._handing_over = False
 
     async def main(self) -> None:
         """Run until `stop`: then hand over what runs, and return."""
@@ -181,6 +182,8 @@ class LeasedWorker(Worker):
         """The job: run the message of that id."""
         run = Run(self._kit, message_id, self._leases.held.get(message_id, ""))
         self._runs[message_id] = run
+        if self._handing_over:
+            run.stop(Stop.HANDED_OVER)  # leased just before: nobody else tells it
         try:
             await run.run()
         finally:
@@ -200,6 +203,7 @@ class LeasedWorker(Worker):
             return
 
     async def _hand_over(self) -> None:
+        self._handing_over = True
         for run in list(self._runs.values()):
             run.stop(Stop.HANDED_OVER)
         running = list(self.tasks.values())

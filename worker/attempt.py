@@ -1,6 +1,5 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-import secrets
 from dataclasses import dataclass
 
 from rejoin.shared import log, record
@@ -60,12 +59,13 @@ async def begin(
     message_id: str,
     stoppable: Stoppable,
     *,
+    token: str,
     seen_attempt: int = 0,
     held: Claim | None = None,
     model: str | None = None,
     reason: str = "takeover",
 ) -> Attempt:
-    """Claim the message, read what is there, and write the attempt's first events.
+    """Claim the message under `token`, read what is there, write the attempt's first events.
 
     `held` is the claim of a worker that begins again by itself; it is refused where another has
     claimed since. `model` and `reason` are told by the `reset`.
@@ -76,7 +76,6 @@ async def begin(
         Fenced: `held` is no longer the message's claim.
     """
     redis = kit.redis
-    token = secrets.token_hex(8)
     claim = await insist(
         message_id,
         lambda: record.claim(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from enum import StrEnum
 from typing import Final
 
@@ -39,6 +40,7 @@ class Run:
         self._job_token = job_token
         self._stoppable = Stoppable()
         self._seen_attempt = 0
+        self._token = ""
 
     def stop(self, reason: Stop) -> None:
         """Stop the run; the first reason that is not for another try counts."""
@@ -65,9 +67,18 @@ class Run:
         await self._see_to_the_job(outcome)
 
     async def _attempt(self) -> Outcome:
+        self._token = secrets.token_hex(8)
         try:
+            # The lease may be long over: of a worker that was paused, or that waited for Redis. A
+            # claim then would fence the new owner in the middle of its run.
+            if await insist(self.message_id, self._lost_lease):
+                return Outcome.LEFT
             attempt = await begin(
-                self._kit, self.message_id, self._stoppable, seen_attempt=self._seen_attempt
+                self._kit,
+                self.message_id,
+                self._stoppable,
+                token=self._token,
+                seen_attempt=self._seen_attempt,
             )
             self._seen_attempt = attempt.claim.attempt
             return await self._work(attempt)
@@ -101,7 +112,8 @@ class Run:
         except Stopped as stopped:
             return await self._leave(stopped.reason, answer.attempt)
         finally:
-            self._seen_attempt = answer.attempt.claim.attempt
+            claim = answer.attempt.claim
+            self._seen_attempt, self._token = claim.attempt, claim.token
         return Outcome.ENDED
 
     async def _leave(self, reason: Stop, attempt: Attempt) -> Outcome:
@@ -113,8 +125,18 @@ class Run:
         await record.hand_over(self._kit.redis, self.message_id, attempt.claim.token)
         return Outcome.HANDED_OVER
 
+    async def _lost_lease(self) -> bool:
+        lease = {self.message_id: self._job_token}
+        seconds = self._kit.settings.lease_seconds
+        return bool(await queue.renew(self._kit.redis, lease, lease_seconds=seconds))
+
     async def _look_further(self) -> None:
         """The record may be attempts behind its log: the next claim goes beyond both."""
+        # This run was not lost with its worker, and is not to be counted so.
+        await insist(
+            self.message_id,
+            lambda: record.hand_over(self._kit.redis, self.message_id, self._token),
+        )
         await asyncio.sleep(_WENT_BACK_SECONDS)
         ((_, newest),) = await insist(
             self.message_id, lambda: log.newest_of(self._kit.redis, [self.message_id])

@@ -24,6 +24,7 @@ const reasoning = at("reasoning").appendChild(new Text());
 let tail = null;
 let message = null;
 let shownId = null;
+let atBottom = true;
 let scrolling = false;
 let retrying = false; // the state line says so
 
@@ -99,17 +100,22 @@ function showEnd(name, data) {
   }
 }
 
-// Keeps the newest line in view, at most once a frame, unless the reader has scrolled away.
+// Keeps the newest line in view unless the reader has scrolled away. Once a frame: to measure the
+// page at each event would lay it out at each event, 20 s for an answer of 10,000.
 function followDown() {
-  const page = document.scrollingElement;
-  if (scrolling || page.scrollHeight - page.scrollTop - page.clientHeight > 80) {
+  if (scrolling || !atBottom) {
     return;
   }
   scrolling = true;
   requestAnimationFrame(() => {
     scrolling = false;
-    page.scrollTop = page.scrollHeight;
+    document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
   });
+}
+
+function noteScroll() {
+  const page = document.scrollingElement;
+  atBottom = page.scrollHeight - page.scrollTop - page.clientHeight < 80;
 }
 
 async function submit() {
@@ -197,6 +203,7 @@ at("input").addEventListener("keydown", (event) => {
 });
 at("stop").addEventListener("click", stop);
 addEventListener("hashchange", showAddressed);
+addEventListener("scroll", noteScroll, { passive: true });
 addEventListener("pageshow", (event) => {
   if (event.persisted) {
     showAddressed(); // brought back from the cache, its connection is gone

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 LEASH: Final = Path(__file__).with_name("leash.py")
 
@@ -16,15 +17,16 @@ LEASH: Final = Path(__file__).with_name("leash.py")
 class Command:
     """What to run, and how.
 
-    `stdin` is given to it at its start; `output` takes what it says (None: our own output);
-    `keep_open` are our files that it holds too; `death_signal` ends it when we are killed.
+    `stdin` is given to it at its start; `output` is the file to which what it says is added
+    (None: our own output); `keep_open` are our files that it holds too; `death_signal` ends it
+    when we are killed.
     """
 
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str]
     stdin: bytes = b""
-    output: IO[bytes] | None = None
+    output: Path | None = None
     directory: Path | None = None
     keep_open: Sequence[int] = ()
     death_signal: signal.Signals = signal.SIGKILL
@@ -53,17 +55,18 @@ class Child:
         In a session of its own: a Ctrl-C in the terminal is for us, who then end it in order.
         """
         command = self.command
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid())),
-            *(str(int(command.death_signal)), *command.arguments),
-            stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
-            stdout=command.output,
-            stderr=command.output,
-            cwd=command.directory,
-            env=dict(command.environment),
-            pass_fds=command.keep_open,
-            start_new_session=True,
-        )
+        with nullcontext() if command.output is None else command.output.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", str(LEASH), str(os.getpid())),
+                *(str(int(command.death_signal)), *command.arguments),
+                stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=command.directory,
+                env=dict(command.environment),
+                pass_fds=command.keep_open,
+                start_new_session=True,
+            )
         if command.stdin:
             await self._feed(self._process, command.stdin)
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 from rejoin.shared.errors import SettingsError
 
 # A Redis whose parent was killed needs a moment to write out its log.
-_PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
 
 
@@ -24,8 +24,8 @@ class DataLock:
         self.file = file
 
     @classmethod
-    def take(cls, directory: Path, *, patience_seconds: float = _PATIENCE_SECONDS) -> Self:
-        """Lock `directory`, which is made if need be.
+    def take(cls, directory: Path) -> Self:
+        """Lock `directory`, which is made if need be, within 5 s.
 
         Raises:
             SettingsError: another process holds it, or it cannot be written.
@@ -37,7 +37,7 @@ class DataLock:
             raise SettingsError(
                 f"REJOIN_DATA_DIR={directory} cannot be written: {error.strerror}"
             ) from error
-        end = time.monotonic() + patience_seconds
+        end = time.monotonic() + PATIENCE_SECONDS
         while not _lock(file):
             if time.monotonic() > end:
                 holder = os.pread(file, 32, 0).decode("ascii", "replace").strip() or "another"

@@ -34,6 +34,8 @@ async def _run(settings: Settings) -> int:
     def end() -> None:
         if stop.is_set():
             supervisor.kill()
+        else:
+            note("ending everything; Ctrl-C again kills it")
         stop.set()
 
     loop = asyncio.get_running_loop()

@@ -98,23 +98,23 @@ class EmbeddedRedis:
         lock = self._lock
         assert lock is not None  # noqa: S101  taken by start
         fake = self.choice.path is None
-        with self.log.open("wb") as output:
-            self._child = Child(
-                Command(
-                    "Redis",
-                    [*module("rejoin.client.commands.fake_redis"), str(port)]
-                    if fake
-                    else [str(self.choice.path), "-"],
-                    os.environ,
-                    stdin=b"" if fake else _CONFIG.format(port=port, password=password).encode(),
-                    output=output,
-                    directory=self.directory,
-                    keep_open=[lock.file],
-                    # It writes out what it has; even so it is gone within milliseconds.
-                    death_signal=signal.SIGTERM,
-                )
+        self.log.write_bytes(b"")
+        self._child = Child(
+            Command(
+                "Redis",
+                [*module("rejoin.client.commands.fake_redis"), str(port)]
+                if fake
+                else [str(self.choice.path), "-"],
+                os.environ,
+                stdin=b"" if fake else _CONFIG.format(port=port, password=password).encode(),
+                output=self.log.absolute(),
+                directory=self.directory,
+                keep_open=[lock.file],
+                # It writes out what it has; even so it is gone within milliseconds.
+                death_signal=signal.SIGTERM,
             )
-            await self._child.start()
+        )
+        await self._child.start()
         self.url = f"redis://{'' if fake else f':{password}@'}127.0.0.1:{port}/0"
 
     async def _answers(self) -> bool:

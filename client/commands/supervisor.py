@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import httpx
@@ -67,15 +67,17 @@ class Supervisor:
     async def keep(self) -> int:
         """Start again what ends, the API excepted: return the exit code for its end."""
         assert self._api is not None and self._worker is not None  # noqa: S101, PT018
-        kept = [asyncio.create_task(_keep(self._worker))]
+        api = asyncio.create_task(self._api.wait())
+        tasks: list[asyncio.Task[int]] = [api, asyncio.create_task(_keep(self._worker))]
         if self._redis is not None:
-            kept.append(asyncio.create_task(_keep(self._redis.child)))
+            tasks.append(asyncio.create_task(_keep(self._redis.child)))
         try:
-            code = await self._api.wait()
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            code = ended.pop().result()  # of the API: the others end by an error alone
         finally:
-            for task in kept:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*kept, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         note(f"the API ended with {describe(code)}")
         return _exit_code(code)
 
@@ -98,7 +100,7 @@ class Supervisor:
             self._redis.kill()
 
 
-async def _keep(child: Child) -> None:
+async def _keep(child: Child) -> NoReturn:
     backoff = Backoff(first_seconds=0.5)
     while True:
         began = time.monotonic()

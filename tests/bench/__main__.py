@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.bench.machine import description, raise_file_limit
+from tests.bench.machine import busy_share, description, raise_file_limit
 from tests.bench.plan import Plan, say
 from tests.bench.rows import chunks, delivery, job_start, memory, polling, relay, replay
 from tests.bench.table import Line, markdown
@@ -37,12 +37,14 @@ def main(arguments: Sequence[str]) -> int:
     raise_file_limit()
     # Whatever ends us unwinds the blocks that end what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    elsewhere = busy_share()
     began = time.monotonic()
     lines: list[Line] = []
     for row in chosen.rows or _ROWS:
         say(f"row {row}")
         lines += _ROWS[row](Plan(chosen.quick))
-    took = f"Took {time.monotonic() - began:.0f} s{', --quick' if chosen.quick else ''}"
+    quick = " --quick" if chosen.quick else ""
+    took = f"Took {time.monotonic() - began:.0f} s{quick}; others used {elsewhere:.0%} of the CPU"
     sys.stdout.write("\n".join([*description(), took, "", markdown(lines), ""]))
     return int(any(line.met is False for line in lines))
 

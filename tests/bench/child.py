@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from select import select
+from select import POLLIN, poll
 from types import TracebackType
 from typing import Final, Self
 
@@ -53,8 +53,10 @@ class Child:
             RuntimeError: it ended, or did not answer in time.
         """
         assert self._process.stdout is not None
-        readable, _, _ = select([self._process.stdout], [], [], _ANSWER_SECONDS)
-        line = self._process.stdout.readline() if readable else b""
+        answered = poll()  # select() takes no descriptor beyond 1023
+        answered.register(self._process.stdout, POLLIN)
+        ready = answered.poll(_ANSWER_SECONDS * 1000)
+        line = self._process.stdout.readline() if ready else b""
         if not line:
             raise RuntimeError(f"{self._module} did not answer")
         answer = json.loads(line)

@@ -41,6 +41,19 @@ def raise_file_limit() -> int:
     return hard
 
 
+def busy_share(seconds: float = 1.0) -> float:
+    """How busy all cores together were in a span of time, from 0 to 1."""
+    (busy, total), _ = _ticks(), time.sleep(seconds)
+    busy_then, total_then = _ticks()
+    return (busy_then - busy) / max(1, total_then - total)
+
+
+def _ticks() -> tuple[int, int]:
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+    counts = [int(field) for field in fields]
+    return sum(counts) - counts[3] - counts[4], sum(counts)  # all but idle and iowait
+
+
 def description() -> list[str]:
     """One line each: date, machine, servers, packages."""
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)

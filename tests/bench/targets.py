@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -12,12 +12,10 @@ from urllib.request import ProxyHandler, build_opener
 
 from tests.bench.child import Answer, Child
 from tests.bench.nchan import nchan
-from tests.support.processes import rejoin_stack
+from tests.support.processes import Stack, rejoin_stack
 from tests.support.redis_server import RedisServer, free_port
 
 _READY_SECONDS: Final = 20.0
-# No comment falls into a measurement, and no message asks for a worker.
-_SETTINGS: Final = {"REJOIN_LOG_LEVEL": "warning"}
 
 
 class Source(Protocol):
@@ -79,10 +77,24 @@ class _Channels:
 
 
 @contextmanager
+def rejoin(
+    redis: RedisServer, *, workers: int, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """The API and workers as they are deployed, killed with the block: nobody waits for them."""
+    quiet = {"REJOIN_LOG_LEVEL": "warning"}
+    with rejoin_stack(redis, workers=workers, settings=quiet | dict(settings or {})) as stack:
+        try:
+            yield stack
+        finally:
+            for process in (*stack.workers, *stack.apis):
+                process.kill()
+
+
+@contextmanager
 def rejoin_target(redis: RedisServer) -> Iterator[Target]:
-    """`python -m rejoin.api`, as it is deployed."""
+    """`python -m rejoin.api`."""
     with (
-        rejoin_stack(redis, workers=0, settings=_SETTINGS) as stack,
+        rejoin(redis, workers=0) as stack,
         Child("publisher", redis.url) as publisher,
     ):
         yield Target(stack.api.port, stack.api.pid, _Logs(publisher), 2)

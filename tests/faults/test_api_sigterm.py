@@ -22,7 +22,7 @@ async def leave(url: str, after: int) -> SseReader:
 async def test_streams_end_with_a_retry_and_go_on_at_the_other_api(stack: Stack) -> None:
     other = stack.new_api().start()
     async with caller(stack.url) as api, caller(other.url) as elsewhere:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=30)
         leaving = [asyncio.create_task(leave(api.events(message_id), n)) for n in range(12)]
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(12)
@@ -67,6 +67,26 @@ async def test_silent_streams_of_queued_messages_end_too(idle_stack: Stack) -> N
             assert await asyncio.to_thread(idle_stack.api.terminate, 5) == 0
             assert await tail.read_until_end() == []
             assert isinstance(tail.items[-1], RetryField)
+
+
+@pytest.mark.parametrize("milliseconds", [30, 50, 60, 70])
+async def test_streams_that_are_just_opening_end_too(idle_stack: Stack, milliseconds: int) -> None:
+    """The signal meets them while they subscribe and read the log."""
+    async with caller(idle_stack.url) as api:
+        ids = [await api.accepted() for _ in range(60)]
+
+        async def opened(message_id: str) -> None:
+            try:
+                async with open_tail(api.events(message_id)) as tail:
+                    await tail.read_until_end()
+            except ConnectionRefusedError:
+                return  # it had closed its door already
+            assert isinstance(tail.items[-1], RetryField)
+
+        opening = [asyncio.create_task(opened(message_id)) for message_id in ids]
+        await asyncio.sleep(milliseconds / 1000)
+        assert await asyncio.to_thread(idle_stack.api.terminate, 5) == 0
+        await asyncio.gather(*opening)
 
 
 async def test_waiting_calls_do_not_hold_the_process_back(idle_stack: Stack) -> None:

@@ -23,8 +23,9 @@ async def provided(redis: RedisServer) -> AsyncIterator[tuple[Stack, Caller, Pro
         settings = {
             "OPENAI_BASE_URL": server.base_url,
             "OPENAI_API_KEY": KEY,
-            "REJOIN_TIMEOUT_IDLE": "1",
-            "REJOIN_TIMEOUT_FIRST_TOKEN": "1.5",
+            "REJOIN_TIMEOUT_IDLE": "2",
+            "REJOIN_TIMEOUT_FIRST_TOKEN": "2.5",
+            "REJOIN_LEASE_SECONDS": "1",
         }
         with rejoin_stack(redis, settings=settings) as stack:
             async with caller(stack.url) as api:
@@ -134,10 +135,11 @@ async def test_a_killed_workers_call_is_made_again_by_the_next(own_redis: RedisS
         message_id = await ask(api, "words=60&rate=30")
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(10)
-            stack.new_worker(REJOIN_LEASE_SECONDS="1").start()
+            await asyncio.to_thread(stack.new_worker().start)  # our provider goes on meanwhile
             stack.worker.kill()
             frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
+        assert frames[-1].event == "done", frames[-1]
         assert visible_text(frames) == simulated_text(60)
         assert len(server.requests) == 2
         usage = frames[-2].data

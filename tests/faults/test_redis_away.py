@@ -39,7 +39,7 @@ async def assert_goes_on(api: Caller, tail: SseReader, message_id: str) -> None:
 
 async def test_a_tail_outlives_a_killed_redis(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(8)
             stack.redis.kill()
@@ -51,7 +51,7 @@ async def test_a_tail_outlives_a_killed_redis(stack: Stack) -> None:
 
 async def test_a_tail_outlives_a_redis_that_stalls(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(8)
             with stack.redis.paused():
@@ -62,7 +62,7 @@ async def test_a_tail_outlives_a_redis_that_stalls(stack: Stack) -> None:
 
 async def test_many_tails_outlive_redis_restarted_again_and_again(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
 
         async def one(position: str | None) -> bytes:
             async with open_tail(api.events(message_id), last_event_id=position) as tail:
@@ -94,11 +94,11 @@ async def test_every_call_says_503_or_holds_while_redis_is_away(stack: Stack) ->
         await quick_503(api)
         assert_problem(await api.http.get(f"/api/messages/{message_id}"), 503)
         assert_problem(await api.cancel(message_id), 503)
-        keyed = await api.post("a", headers={"Idempotency-Key": "a"})
+        keyed = await api.post("a", headers={"Idempotency-Key": "while away"})
         assert_try_later(keyed)
         assert (await api.http.get("/")).status_code == 200
         stack.redis.start()
-        assert (await api.post("a", headers={"Idempotency-Key": "a"})).status_code == 202
+        assert (await api.post("a", headers={"Idempotency-Key": "while away"})).status_code == 202
 
 
 async def test_a_new_tail_waits_for_redis_and_then_sends_the_log(stack: Stack) -> None:
@@ -198,7 +198,7 @@ async def test_processes_that_start_without_redis_find_it_later(own_redis: Redis
 
 async def test_a_tail_of_a_message_that_redis_lost_is_not_silent_for_ever(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(3)
             with stack.redis.client() as client:

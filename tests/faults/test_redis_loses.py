@@ -36,7 +36,7 @@ async def test_lost_events_are_written_again_in_a_new_attempt(
     stack: Stack, lose: Callable[[Any, str], None]
 ) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         with stack.redis.client() as client:
             log = f"rejoin:{{{message_id}}}:log"
             frames = await follow(api, message_id, lambda: lose(client, log))
@@ -55,7 +55,7 @@ async def test_lost_events_are_written_again_in_a_new_attempt(
 
 async def test_a_lost_log_begins_again_with_start_and_reset(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         with stack.redis.client() as client:
             await follow(api, message_id, lambda: client.delete(f"rejoin:{{{message_id}}}:log"))
         start, reset, *_ = await api.log(message_id)
@@ -66,7 +66,7 @@ async def test_a_lost_log_begins_again_with_start_and_reset(stack: Stack) -> Non
 
 async def test_scripts_that_redis_forgot_are_loaded_again(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
 
         def forget() -> None:
             with stack.redis.client() as client:

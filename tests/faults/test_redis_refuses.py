@@ -1,9 +1,12 @@
-"""Redis is full or read-only: as if it was away, until it is mended."""
+"""Redis answers, but refuses: as if it was away, until it is mended."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import pytest
+from redis import Redis, ResponseError
 
 from tests.support.caller import (
     Stopwatch,
@@ -20,46 +23,126 @@ from tests.support.sse_reader import open_tail
 TEXT = "an answer that waits until Redis takes it again " * 4
 
 
+def drop_connections(client: "Redis[bytes]") -> None:
+    """Close everybody else's: who comes back meets the refusal."""
+    for kind in ("normal", "pubsub"):
+        client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
 @contextmanager
-def refusing(redis: RedisServer, how: str) -> Iterator[None]:
-    """Refuse every write: `full` has no memory left, `read-only` became a replica."""
-    with redis.client() as client:
-        if how == "full":
-            client.config_set("maxmemory", "1")
-        else:
-            client.replicaof("127.0.0.1", free_port())
+def full(client: "Redis[bytes]") -> Iterator[None]:
+    """No memory is left: -OOM."""
+    client.config_set("maxmemory", "1")
+    yield
+    client.config_set("maxmemory", "0")
+
+
+@contextmanager
+def read_only(client: "Redis[bytes]") -> Iterator[None]:
+    """It became a replica, as in a failover: -READONLY, and -UNBLOCKED for who waits."""
+    client.replicaof("127.0.0.1", free_port())
+    yield
+    client.replicaof("NO", "ONE")
+
+
+@contextmanager
+def alone(client: "Redis[bytes]") -> Iterator[None]:
+    """It may not write without its replicas: -NOREPLICAS."""
+    client.config_set("min-replicas-to-write", "1")
+    yield
+    client.config_set("min-replicas-to-write", "0")
+
+
+@contextmanager
+def busy(client: "Redis[bytes]") -> Iterator[None]:
+    """Somebody's script runs for long: -BUSY."""
+    client.config_set("lua-time-limit", "20")
+    port = client.connection_pool.connection_kwargs["port"]
+    with ThreadPoolExecutor(1) as pool, Redis(host="127.0.0.1", port=port) as own:
+        running = pool.submit(own.eval, "while true do end", 0)
         try:
+            while not _is_busy(client):
+                assert not running.done(), running.result()
             yield
         finally:
-            if how == "full":
-                client.config_set("maxmemory", "0")
-            else:
-                client.replicaof("NO", "ONE")
+            client.script_kill()
+        with pytest.raises(ResponseError, match="killed"):
+            running.result(10)
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
-async def test_a_post_is_503_and_a_running_message_goes_on_later(stack: Stack, how: str) -> None:
+def _is_busy(client: "Redis[bytes]") -> bool:
+    try:
+        return not client.ping()
+    except ResponseError as error:
+        return "BUSY" in str(error)
+
+
+@contextmanager
+def crowded(client: "Redis[bytes]") -> Iterator[None]:
+    """Nobody else may connect: -ERR max number of clients reached."""
+    before = client.config_get("maxclients")["maxclients"]
+    client.config_set("maxclients", "1")
+    drop_connections(client)
+    yield
+    client.config_set("maxclients", before)
+
+
+@contextmanager
+def locked(client: "Redis[bytes]") -> Iterator[None]:
+    """Its password was changed: -NOAUTH."""
+    client.config_set("requirepass", "another")
+    drop_connections(client)
+    yield
+    client.config_set("requirepass", "")
+
+
+class Refusal(Protocol):
+    """One way to refuse, while its block lasts."""
+
+    __name__: str
+
+    def __call__(self, client: "Redis[bytes]") -> AbstractContextManager[None]: ...
+
+
+WRITES: list[Refusal] = [full, read_only, alone]
+ALL: list[Refusal] = [*WRITES, busy, crowded, locked]
+
+
+@contextmanager
+def refusing(redis: RedisServer, how: Refusal) -> Iterator[None]:
+    """Refuse for the length of the block, and then no more, whatever happened in it."""
+    # One connection for all: the refusal must not meet the one that ends it.
+    client = Redis(host="127.0.0.1", port=redis.port, single_connection_client=True)
+    with client, how(client):
+        yield
+
+
+@pytest.mark.parametrize("how", ALL)
+async def test_a_post_is_503_and_a_running_message_goes_on_later(
+    stack: Stack, how: Refusal
+) -> None:
+    key = {"Idempotency-Key": f"posted while {how.__name__}"}
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(8)
             with refusing(stack.redis, how):
                 watch = Stopwatch()
                 assert_try_later(await api.post("a"))
-                assert_try_later(await api.post("a", headers={"Idempotency-Key": "a"}))
+                assert_try_later(await api.post("a", headers=key))
                 assert watch.seconds < 8
                 await tail.read_comments(2)
             frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
         assert visible_text(frames) == TEXT
         assert [f.raw for f in await api.log(message_id)] == [f.raw for f in frames]
-        again = await api.post("a", headers={"Idempotency-Key": "a"})
+        again = await api.post("a", headers=key)
         assert again.status_code == 202
         assert visible_text(await api.log(again.json()["message_id"])) == "a"
 
 
-@pytest.mark.parametrize("how", ["full", "read-only"])
-async def test_what_only_reads_is_answered_and_a_cancel_is_503(stack: Stack, how: str) -> None:
+@pytest.mark.parametrize("how", WRITES)
+async def test_what_only_reads_is_answered_and_a_cancel_is_503(stack: Stack, how: Refusal) -> None:
     async with caller(stack.url) as api:
         ended = await api.accepted("a")
         whole = await api.log(ended)

@@ -2,10 +2,11 @@
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.faults.conftest import SETTINGS
@@ -18,26 +19,107 @@ from tests.support.caller import (
     visible_text,
 )
 from tests.support.processes import Stack, rejoin_stack
-from tests.support.redis_server import RedisServer
-from tests.support.sse_reader import SseFrame, open_tail
+from tests.support.redis_server import redis_server
+from tests.support.sse_reader import open_tail
 
 QUEUE = "rejoin:queue"
+TRAP = Path("made-by-a-pickle")
 
 
-@pytest.fixture
-def idle_stack(own_redis: RedisServer) -> Iterator[Stack]:
-    """No worker; unlike elsewhere one may log a traceback: arq does so of a job it cannot read."""
-    with rejoin_stack(own_redis, workers=0, settings=SETTINGS) as running:
-        yield running
+class _Trap:
+    """Pickled, it makes a file where it is read."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (TRAP,)
 
 
 def job_key(message_id: str) -> str:
     return f"arq:job:{message_id}"
 
 
-async def assert_fails(api: Caller, message_id: str) -> list[SseFrame]:
+def payload(job: bytes) -> Callable[[Any, str], object]:
+    """Put other bytes in the job's place."""
+    return lambda client, message_id: client.set(job_key(message_id), job)
+
+
+def change(**fields: Any) -> Callable[[Any, str], object]:
+    """Put other fields into the job."""
+
+    def tamper(client: Any, message_id: str) -> None:
+        job = json.loads(client.get(job_key(message_id)))
+        client.set(job_key(message_id), json.dumps(job | fields))
+
+    return tamper
+
+
+TAMPERS: dict[str, Callable[[Any, str], object]] = {
+    "the job is gone": lambda client, message_id: client.delete(job_key(message_id)),
+    "the tries are used up": lambda client, name: client.set(f"arq:retry:{name}", 10**9),
+    "the request is gone": lambda client, name: client.delete(f"rejoin:{{{name}}}:request"),
+    "the function is unknown": change(f="no_such_function"),
+    "no arguments": change(a=[]),
+    "other arguments": change(a=[1, 2, 3]),
+    "keyword arguments": change(k={"x": 1}),
+    "empty": payload(b""),
+    "not UTF-8": payload(b"\x00\xff\xfe"),
+    "not JSON": payload(b"not json"),
+    "null": payload(b"null"),
+    "a list": payload(b"[]"),
+    "an empty object": payload(b"{}"),
+    "a string": payload(b'"text"'),
+    "some fields": payload(b'{"t": 1}'),
+    "null fields": payload(b'{"t": null, "f": null, "a": null, "k": null, "et": null}'),
+    "deep": payload(b"[" * 5000),
+    "a pickle": payload(pickle.dumps({"t": 1, "f": _Trap(), "a": (), "k": {}, "et": 0})),
+}
+
+
+class Tampered:
+    """A stack whose worker met each of the tampered jobs; `ids` by the kind."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.ids: dict[str, str] = {}
+
+    def accept_and_tamper(self) -> None:
+        """Accept a message for each kind while no worker runs, spoil its job, start one."""
+        body = {"model": "demo/echo?rate=0", "input": "never answered"}
+        with (
+            httpx.Client(base_url=self.stack.url, trust_env=False) as http,
+            self.stack.redis.client() as client,
+        ):
+            for kind, tamper in TAMPERS.items():
+                message_id = http.post("/api/messages", json=body).json()["message_id"]
+                assert client.zscore(QUEUE, message_id) is not None
+                tamper(client, message_id)
+                self.ids[kind] = message_id
+        self.stack.new_worker().start()
+
+
+@pytest.fixture(scope="module")
+def tampered() -> Iterator[Tampered]:
+    """Unlike elsewhere a worker may log a traceback: arq does so of a job it cannot read."""
+    with (
+        redis_server() as redis,
+        rejoin_stack(redis, workers=0, settings=SETTINGS) as stack,
+    ):
+        made = Tampered(stack)
+        made.accept_and_tamper()
+        yield made
+
+
+@pytest.fixture
+async def api(tampered: Tampered) -> AsyncIterator[Caller]:
+    """A caller of that stack."""
+    async with caller(tampered.stack.url) as speaker:
+        yield speaker
+
+
+@pytest.mark.parametrize("kind", TAMPERS)
+async def test_the_log_ends_with_failed(tampered: Tampered, api: Caller, kind: str) -> None:
+    message_id = tampered.ids[kind]
     async with open_tail(api.events(message_id)) as tail:
-        frames = await tail.read_until_end()
+        frames = await tail.read_until_end(within=6)
     assert_whole_log(frames)
     end = frames[-1]
     assert end.event == "failed"
@@ -50,105 +132,35 @@ async def assert_fails(api: Caller, message_id: str) -> list[SseFrame]:
     assert (seen["status"], seen["error"]["code"]) == ("failed", end.data["code"])
     assert seen["last_event_id"] == end.id
     assert_problem(await api.cancel(message_id), 409)
-    return frames
+    with tampered.stack.redis.client() as client:
+        assert client.zscore(QUEUE, message_id) is None
 
 
-async def tampered(stack: Stack, tamper: Callable[[Any, str], object]) -> None:
-    """Accept a message, spoil its job, start a worker: the log fails and the worker lives."""
-    async with caller(stack.url) as api:
-        message_id = await api.accepted("never answered")
-        with stack.redis.client() as client:
-            assert client.zscore(QUEUE, message_id) is not None
-            tamper(client, message_id)
-        stack.new_worker().start()
-        await assert_fails(api, message_id)
-        assert visible_text(await api.log(await api.accepted("answered"))) == "answered"
-        with stack.redis.client() as client:
-            assert client.zscore(QUEUE, message_id) is None
+async def test_the_worker_lives_through_all_of_them(tampered: Tampered, api: Caller) -> None:
+    assert visible_text(await api.log(await api.accepted("answered"))) == "answered"
+    assert tampered.stack.worker.running
 
 
-async def test_a_job_whose_key_is_gone(idle_stack: Stack) -> None:
-    await tampered(idle_stack, lambda client, name: client.delete(job_key(name)))
+def test_a_pickled_job_is_never_run(tampered: Tampered) -> None:
+    assert not list(tampered.stack.worker.log.parent.rglob(TRAP.name))
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"\x00\xff\xfe",
-        b"not json",
-        b"null",
-        b"[]",
-        b"{}",
-        b'"text"',
-        b'{"t": 1}',
-        b'{"t": null, "f": null, "a": null, "k": null, "et": null}',
-        b"[" * 5000,
-    ],
-)
-async def test_a_job_that_cannot_be_read(idle_stack: Stack, payload: bytes) -> None:
-    await tampered(idle_stack, lambda client, name: client.set(job_key(name), payload))
+async def test_a_job_that_is_no_message_harms_nobody(tampered: Tampered, api: Caller) -> None:
+    with tampered.stack.redis.client() as client:
+        for junk in ("junk", "", "{}", "0" * 500):
+            client.zadd(QUEUE, {junk: 0})
+        client.lpush("rejoin:wake", "junk")
+    assert visible_text(await api.log(await api.accepted("still here"))) == "still here"
+    assert tampered.stack.worker.running
 
 
-async def test_a_job_of_an_unknown_function(idle_stack: Stack) -> None:
-    def rename(client: Any, message_id: str) -> None:
-        job = json.loads(client.get(job_key(message_id)))
-        client.set(job_key(message_id), json.dumps(job | {"f": "no_such_function"}))
-
-    await tampered(idle_stack, rename)
-
-
-@pytest.mark.parametrize("change", [{"a": []}, {"a": [1, 2, 3]}, {"k": {"x": 1}}])
-async def test_a_job_with_other_arguments(idle_stack: Stack, change: dict[str, Any]) -> None:
-    def change_it(client: Any, message_id: str) -> None:
-        job = json.loads(client.get(job_key(message_id)))
-        client.set(job_key(message_id), json.dumps(job | change))
-
-    await tampered(idle_stack, change_it)
-
-
-async def test_a_job_whose_tries_are_used_up(idle_stack: Stack) -> None:
-    await tampered(idle_stack, lambda client, name: client.set(f"arq:retry:{name}", 10**9))
-
-
-async def test_a_request_that_is_gone(idle_stack: Stack) -> None:
-    await tampered(idle_stack, lambda client, name: client.delete(f"rejoin:{{{name}}}:request"))
-
-
-class _Touch:
-    """Pickled, it makes a file when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.touch, (self.path,)
-
-
-async def test_a_pickled_job_is_never_run(idle_stack: Stack, tmp_path: Path) -> None:
-    trap = tmp_path / "run"
-    payload = pickle.dumps({"t": 1, "f": _Touch(trap), "a": (), "k": {}, "et": 0})
-    await tampered(idle_stack, lambda client, name: client.set(job_key(name), payload))
-    assert not trap.exists()
-
-
-async def test_the_job_carries_the_messages_id_and_nothing_of_its_text(idle_stack: Stack) -> None:
+async def test_a_job_carries_the_messages_id_and_nothing_of_its_text(idle_stack: Stack) -> None:
     async with caller(idle_stack.url) as api:
         message_id = await api.accepted("a secret")
     with idle_stack.redis.client() as client:
         job = client.get(job_key(message_id))
     assert json.loads(job)["a"] == [message_id]
     assert b"secret" not in job
-
-
-async def test_a_job_that_is_no_message_harms_nobody(idle_stack: Stack) -> None:
-    async with caller(idle_stack.url) as api:
-        with idle_stack.redis.client() as client:
-            for junk in ("junk", "", "{}", "0" * 500):
-                client.zadd(QUEUE, {junk: 0})
-            client.lpush("rejoin:wake", "junk")
-        idle_stack.new_worker().start()
-        assert visible_text(await api.log(await api.accepted("still here"))) == "still here"
 
 
 async def test_neither_prompt_nor_answer_is_logged(stack: Stack) -> None:

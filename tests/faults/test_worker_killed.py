@@ -41,7 +41,7 @@ async def assert_taken_over(api: Caller, message_id: str, frames: list[SseFrame]
 
 async def test_a_killed_workers_message_is_taken_over(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         seen = asyncio.Event()
         following = asyncio.create_task(followed(api, message_id, seen, after=6))
         await asyncio.wait_for(seen.wait(), 10)
@@ -53,7 +53,7 @@ async def test_a_killed_workers_message_is_taken_over(stack: Stack) -> None:
 
 async def test_the_silence_is_no_longer_than_the_lease_and_a_second(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
             stack.new_worker().start()
@@ -66,7 +66,7 @@ async def test_the_silence_is_no_longer_than_the_lease_and_a_second(stack: Stack
 
 async def test_all_workers_killed_the_next_one_goes_on(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
             stack.worker.kill()
@@ -78,7 +78,7 @@ async def test_all_workers_killed_the_next_one_goes_on(stack: Stack) -> None:
 
 async def test_a_worker_that_stalled_writes_nothing_more(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
             stack.new_worker().start()
@@ -108,7 +108,7 @@ async def test_a_worker_that_leaves_on_sigterm_hands_over(stack: Stack) -> None:
 
 async def test_a_position_of_the_lost_attempt_gets_the_next_one(stack: Stack) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
             stack.worker.kill()
@@ -142,7 +142,7 @@ async def test_a_message_cancelled_while_its_worker_is_dead_ends_cancelled(
     stack: Stack,
 ) -> None:
     async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=20)
+        message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             seen = visible_text(await tail.read_n(6))
             stack.worker.kill()

@@ -16,8 +16,7 @@ from tests.bench.plan import Plan, say
 from tests.bench.posts import poster, until_running
 from tests.bench.samples import Spread
 from tests.bench.table import Line
-from tests.bench.targets import xread_server
-from tests.support.processes import rejoin_stack
+from tests.bench.targets import rejoin, xread_server
 from tests.support.redis_server import RedisServer, redis_server
 
 _STREAMS: Final = 200
@@ -70,10 +69,9 @@ def chunks(plan: Plan) -> list[Line]:
 def _rejoin(redis: RedisServer, simulator: Child, seconds: float) -> _Window:
     settings = {
         "OPENAI_BASE_URL": f"http://127.0.0.1:{simulator.answer()['port']}/v1",
-        "REJOIN_LOG_LEVEL": "warning",
     }
     with (
-        rejoin_stack(redis, settings=settings) as stack,
+        rejoin(redis, workers=1, settings=settings) as stack,
         poster(stack.api.port) as post,
         Child("reader") as reader,
     ):

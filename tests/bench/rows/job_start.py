@@ -14,7 +14,7 @@ from tests.bench.plan import Plan, say
 from tests.bench.posts import Post, poster, random_pause, until_running
 from tests.bench.samples import Spread, spread
 from tests.bench.table import Line
-from tests.support.processes import rejoin_stack
+from tests.bench.targets import rejoin
 from tests.support.redis_server import RedisServer, redis_server
 
 _WORKERS: Final = 3
@@ -50,10 +50,9 @@ def _rejoin(redis: RedisServer, running: int, samples: int) -> list[Spread]:
         settings = {
             "OPENAI_BASE_URL": f"http://127.0.0.1:{simulator.answer()['port']}/v1",
             "REJOIN_MAX_JOBS": str(_MAX_JOBS),
-            "REJOIN_LOG_LEVEL": "warning",
         }
         with (
-            rejoin_stack(redis, workers=_WORKERS, settings=settings) as stack,
+            rejoin(redis, workers=_WORKERS, settings=settings) as stack,
             poster(stack.api.port) as post,
         ):
             _sample(post, simulator, _WARM)

@@ -11,7 +11,7 @@ from rejoin.shared.ids import new_message_id
 from tests.bench.baseline_arq import arq_workers
 from tests.bench.plan import Plan, say
 from tests.bench.table import Line
-from tests.support.processes import rejoin_stack
+from tests.bench.targets import rejoin
 from tests.support.redis_server import RedisServer, redis_server
 
 _RUNNING: Final = 600
@@ -25,7 +25,7 @@ Client = "redis_py.Redis[bytes]"
 def polling(plan: Plan) -> list[Line]:
     """Commands a second, those within scripts too, of one idle worker."""
     seconds = plan.pick(6, 3)
-    with redis_server() as redis, rejoin_stack(redis):
+    with redis_server() as redis, rejoin(redis, workers=1):
         say("polling: Rejoin")
         ours = _commands(redis, seconds, _lease_elsewhere)
     with redis_server() as redis, arq_workers(redis.url, 1, 200):

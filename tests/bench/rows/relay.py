@@ -14,7 +14,8 @@ from rejoin.shared.request import StoredRequest, StoredTurn
 from tests.bench.machine import cpu_seconds
 from tests.bench.plan import Plan, say
 from tests.bench.table import Line
-from tests.support.processes import Stack, rejoin_stack
+from tests.bench.targets import rejoin
+from tests.support.processes import Stack
 from tests.support.redis_server import RedisServer, redis_server
 
 _GENERATIONS: Final = 500
@@ -27,8 +28,8 @@ _END_SECONDS: Final = 120.0
 
 def relay(plan: Plan) -> list[Line]:
     """5,000 chunks a second offered, and as many as it can."""
-    settings = {"REJOIN_MAX_JOBS": str(_GENERATIONS), "REJOIN_LOG_LEVEL": "warning"}
-    with redis_server() as redis, rejoin_stack(redis, settings=settings) as stack:
+    settings = {"REJOIN_MAX_JOBS": str(_GENERATIONS)}
+    with redis_server() as redis, rejoin(redis, workers=1, settings=settings) as stack:
         say("relay: at a rate")
         paced, core = _paced(redis, stack, plan.pick(8, 3))
         say("relay: at once")

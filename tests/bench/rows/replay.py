@@ -8,8 +8,7 @@ from typing import Final
 from tests.bench.child import Child
 from tests.bench.plan import Plan, say
 from tests.bench.table import Line
-from tests.bench.targets import xread_server
-from tests.support.processes import rejoin_stack
+from tests.bench.targets import rejoin, xread_server
 from tests.support.redis_server import redis_server
 
 _EVENTS: Final = 10_000
@@ -23,7 +22,7 @@ def replay(plan: Plan) -> list[Line]:
     times = plan.count(15, 3)
     with (
         redis_server() as redis,
-        rejoin_stack(redis, workers=0) as stack,
+        rejoin(redis, workers=0) as stack,
         xread_server(redis) as (port, _),
         Child("publisher", redis.url) as publisher,
     ):

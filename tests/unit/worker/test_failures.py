@@ -3,7 +3,7 @@
 import pytest
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import Failed, FailureCode
-from rejoin.worker.failures import INTERNAL, exhausted, failure_of, failure_of_stop
+from rejoin.worker.failures import DEADLINE, INTERNAL, exhausted, failure_of, timeout_of
 from rejoin.worker.stopping import Stop
 
 
@@ -28,23 +28,20 @@ def test_a_defect_is_internal_and_gives_nothing_away(error: Exception) -> None:
     assert "sk-secret" not in failed.json()
 
 
-@pytest.mark.parametrize(
-    ("reason", "code", "retryable"),
-    [
-        (Stop.FIRST_TOKEN, FailureCode.PROVIDER_TIMEOUT, True),
-        (Stop.IDLE, FailureCode.PROVIDER_TIMEOUT, True),
-        (Stop.TOTAL, FailureCode.DEADLINE_EXCEEDED, False),
-    ],
-)
-def test_a_deadline_is_a_failure(reason: Stop, code: FailureCode, retryable: bool) -> None:
-    failed = failure_of_stop(reason)
-    assert failed is not None
-    assert (failed.code, failed.retryable, failed.status) == (code, retryable, None)
+@pytest.mark.parametrize("reason", [Stop.FIRST_TOKEN, Stop.IDLE])
+def test_a_provider_that_is_too_slow_may_be_asked_again(reason: Stop) -> None:
+    error = timeout_of(reason)
+    assert error is not None
+    assert (error.code, error.retryable) == (FailureCode.PROVIDER_TIMEOUT, True)
 
 
-def test_any_other_stop_is_none() -> None:
-    deadlines = {Stop.FIRST_TOKEN, Stop.IDLE, Stop.TOTAL}
-    assert {reason for reason in Stop if failure_of_stop(reason) is not None} == deadlines
+def test_any_other_stop_is_no_slow_provider() -> None:
+    slow = {Stop.FIRST_TOKEN, Stop.IDLE}
+    assert {reason for reason in Stop if timeout_of(reason) is not None} == slow
+
+
+def test_a_message_out_of_time_is_not_worth_another_try() -> None:
+    assert (DEADLINE.code, DEADLINE.retryable) == (FailureCode.DEADLINE_EXCEEDED, False)
 
 
 def test_a_message_that_lost_too_many_workers_says_how_many() -> None:
