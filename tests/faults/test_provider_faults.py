@@ -26,6 +26,7 @@ async def provided(redis: RedisServer) -> AsyncIterator[tuple[Stack, Caller, Pro
             "REJOIN_TIMEOUT_IDLE": "2",
             "REJOIN_TIMEOUT_FIRST_TOKEN": "2.5",
             "REJOIN_LEASE_SECONDS": "1",
+            "REJOIN_PROVIDER_RETRIES": "1",  # what each failure is, not how often it is met
         }
         with rejoin_stack(redis, settings=settings) as stack:
             async with caller(stack.url) as api:

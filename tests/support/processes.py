@@ -290,6 +290,7 @@ def _environment(redis_url: str, directory: Path, settings: Mapping[str, str]) -
     environment |= {
         "REJOIN_REDIS_URL": redis_url,
         "REJOIN_DATA_DIR": str(directory / "data"),
+        "REJOIN_DRAIN_SECONDS": "0",  # a test that wants a worker's grace says so
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
