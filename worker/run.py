@@ -98,13 +98,12 @@ class Run:
             self.stop(Stop.CANCELLED)
         before = attempt.before
         if attempt.claim.lost_runs >= self._kit.settings.max_attempts:
-            usage = before.usage if before.newest is not None else None
             failure = exhausted(attempt.claim.lost_runs)
-            await attempt.end(usage, failure, text_chars=before.text_chars)
+            await attempt.end(attempt.spent, failure, text_chars=before.text_chars)
             return Outcome.ENDED
         if before.finish_reason not in (None, FinishReason.TOOL_CALLS):
             done = Done(before.finish_reason, before.text_chars)
-            await attempt.end(before.usage, done, text_chars=before.text_chars)
+            await attempt.end(attempt.spent, done, text_chars=before.text_chars)
             return Outcome.ENDED
         answer = Answer(self._kit, attempt, self._stoppable)
         try:
@@ -122,7 +121,10 @@ class Run:
                 raise attempt.writer.refused
             return Outcome.LEFT
         await attempt.writer.flush()
-        await record.hand_over(self._kit.redis, self.message_id, attempt.claim.token)
+        token = attempt.claim.token
+        await insist(
+            self.message_id, lambda: record.hand_over(self._kit.redis, self.message_id, token)
+        )
         return Outcome.HANDED_OVER
 
     async def _lost_lease(self) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usage
-from rejoin.shared.request import StoredRequest
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.providers.base import (
     Chunk,
@@ -14,7 +13,6 @@ from rejoin.worker.providers.base import (
     Provider,
     ReasoningChunk,
     TextChunk,
-    Turn,
     UsageChunk,
 )
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
@@ -101,17 +99,3 @@ class Step:
         if text:
             self.reasoning_chars += len(text)
             writer.put(Reasoning(text))
-
-
-def model_request(request: StoredRequest, reference: str, name: str = "") -> ModelRequest:
-    """An accepted request as one model call."""
-    return ModelRequest(
-        model=name,
-        turns=[Turn(turn.role, turn.content) for turn in request.turns],
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_tokens=request.max_tokens,
-        stop=tuple(request.stop),
-        reasoning_effort=request.reasoning_effort,
-        reference=reference,
-    )
