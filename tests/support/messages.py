@@ -130,3 +130,10 @@ async def until(
     async with asyncio.timeout(within):
         while not await seen():  # noqa: ASYNC110  another process sets no event of ours
             await asyncio.sleep(every)
+
+
+async def until_true(seen: Callable[[], bool], *, within: float = 10) -> None:
+    """Wait until `seen()`, of something in this process; TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while not seen():  # noqa: ASYNC110  what is looked at sets no event
+            await asyncio.sleep(0.005)

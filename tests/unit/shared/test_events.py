@@ -15,6 +15,7 @@ from rejoin.shared.events import (
     FinishReason,
     Reasoning,
     Reset,
+    Retry,
     Start,
     Step,
     Text,
@@ -52,6 +53,7 @@ TABLE: list[tuple[Event, str, list[str]]] = [
         ],
     ),
     (Done(FinishReason.STOP, 1), "done", ["finish_reason", "text_chars"]),
+    (Retry("rate_limited", 0.5), "retry", ["reason", "in_seconds"]),
     (
         Failed(FailureCode.INTERNAL, "x", retryable=True),
         "failed",

@@ -23,8 +23,8 @@ from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
 
+from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 from tests.unit.worker.appending import HeldLog, new_writer, running
-from tests.unit.worker.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 
 NO_REDIS = cast(Redis, None)
 REQUEST = ModelRequest("m", [Turn("user", "12345678")])
