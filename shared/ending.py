@@ -5,10 +5,18 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 
 from rejoin.shared import log, queue, record
-from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
+from rejoin.shared.errors import (
+    CancelAsked,
+    Fenced,
+    LogEnded,
+    LogWentBack,
+    MessageMissing,
+    RequestUnreadable,
+)
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import Entry, frames, opening
+from rejoin.shared.spent import spent_of
 
 _TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
 
@@ -98,7 +106,11 @@ async def _claim_and_end(
         after=message.last_event_id,
         reason=reason,
     )
-    entries += _last_events(message, None if claim.cancel_asked else failure)
+    try:
+        usage = spent_of(message, await record.load_request(ender.redis, message_id))
+    except RequestUnreadable:
+        usage = spent_of(message, None)
+    entries += _last_events(message, usage, None if claim.cancel_asked else failure)
     end = entries[-1][0]
     await log.append(
         ender.redis,
@@ -112,10 +124,10 @@ async def _claim_and_end(
     )
 
 
-def _last_events(message: Message, failure: Failed | None) -> list[Entry]:
+def _last_events(message: Message, usage: Usage | None, failure: Failed | None) -> list[Entry]:
     events: list[Event] = []
     if failure is None or message.last_event_id is not None:
-        events.append(Usage())
+        events.append(usage or Usage())
     events.append(failure or Done(FinishReason.CANCELLED, len(message.text)))
     return [(event, b"") for event in events]
 

@@ -13,6 +13,7 @@ RejoinError
 │   ├── LogEnded            it has its done or failed
 │   ├── LogWentBack         Redis lost events of this attempt, as a failover may
 │   └── CancelAsked         an end other than a cancelled one, while a cancel is set
+├── RequestUnreadable       an accepted request is gone, or of another version
 ├── ProviderError           the provider could not, or would not: a `failed` code
 └── SettingsError           a setting is wrong: its name, how to mend it
 """
@@ -86,6 +87,10 @@ class LogWentBack(LogRefused):
 
 class CancelAsked(LogRefused):
     """An end other than `done` with `cancelled` was refused, for a cancel is set."""
+
+
+class RequestUnreadable(RejoinError):
+    """An accepted request is gone, or was written by another version: nobody can answer it."""
 
 
 class ProviderError(RejoinError):

@@ -32,6 +32,9 @@ class Message:
     attempts: list[Fields] = field(default_factory=list)
     last_event_id: EventId | None = None
     gap: bool = False
+    step_usages: list[Fields] = field(default_factory=list)
+    _broken: list[tuple[int, int]] = field(default_factory=list)
+    _call: tuple[int, int] = (0, 0)
 
     def add(
         self, event_id: EventId | None, name: str, fields: Fields, private: Fields | None = None
@@ -47,7 +50,31 @@ class Message:
             self._take_back(event)
         if name in ("start", "reset") and event_id is not None:
             self._note_attempt(event)
+        self._count(event)
         self.kept.append(event)
+
+    def _count(self, event: Kept) -> None:
+        text, reasoning = self._call
+        match event.name:
+            case "text":
+                self._call = (text + len(str(event.fields["text"])), reasoning)
+            case "reasoning":
+                self._call = (text, reasoning + len(str(event.fields["text"])))
+            case "step":
+                self._call = (0, 0)
+                used = event.private.get("usage")
+                if isinstance(used, dict):
+                    self.step_usages.append(used)
+            case "start" | "reset":
+                self._broken, self._call = self.broken_calls, (0, 0)
+
+    @property
+    def broken_calls(self) -> list[tuple[int, int]]:
+        """Characters of text and of reasoning of each model call that did not finish its step.
+
+        Calls whose step was taken back are among them, and the one that is under way.
+        """
+        return [*self._broken, self._call] if any(self._call) else list(self._broken)
 
     def _take_back(self, reset: Kept) -> None:
         after = reset.fields.get("after")

@@ -9,7 +9,13 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
-from rejoin.shared.errors import Fenced, LogEnded, MessageMissing, Unavailable
+from rejoin.shared.errors import (
+    Fenced,
+    LogEnded,
+    MessageMissing,
+    RequestUnreadable,
+    Unavailable,
+)
 from rejoin.shared.request import StoredRequest
 
 # How long after its index entry a message may still be accepted: whoever finds an older entry
@@ -109,16 +115,21 @@ async def load(redis: Redis, message_id: str) -> Record | None:
     return _parse(message_id, {name.decode(): value.decode() for name, value in fields.items()})
 
 
-async def load_request(redis: Redis, message_id: str) -> StoredRequest | None:
-    """Return the accepted request, or None where there is none (any more).
+async def load_request(redis: Redis, message_id: str) -> StoredRequest:
+    """Return the accepted request.
 
     Raises:
+        RequestUnreadable: it is gone, or another version wrote it in another form.
         LogUnavailable: Redis is away.
-        ValueError, KeyError, TypeError: another version wrote it in another form.
     """
     with redis_or_away():
         text = cast(bytes | None, await redis.get(keys.request(message_id)))
-    return None if text is None else StoredRequest.decode(text)
+    if text is None:
+        raise RequestUnreadable("the accepted request is gone")
+    try:
+        return StoredRequest.decode(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestUnreadable("the accepted request is of another version") from error
 
 
 async def claim(

@@ -13,6 +13,7 @@ from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogRefused, ProviderError
 from rejoin.shared.events import Done, Failed, FinishReason, Retry, Step, Usage
 from rejoin.shared.request import StoredRequest
+from rejoin.shared.spent import total
 from rejoin.worker.attempt import Attempt, begin
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.deadlines import Deadlines
@@ -22,7 +23,6 @@ from rejoin.worker.providers.base import ModelRequest, Turn
 from rejoin.worker.step import Step as ModelCall
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import step_note
-from rejoin.worker.usage import total
 
 _NOTHING: Final = Usage()
 
@@ -37,7 +37,7 @@ class Answer:
         self._kit = kit
         self._stoppable = stoppable
         self._message_id = attempt.record.message_id
-        self._spent: Usage | None = attempt.before.usage if attempt.before.after else None
+        self._spent = attempt.spent
         self._text_chars = attempt.before.text_chars
 
     async def run(self) -> None:

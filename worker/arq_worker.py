@@ -20,7 +20,7 @@ from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.shared.worker_life import end_life
 from rejoin.worker.control import Control
-from rejoin.worker.kit import Kit
+from rejoin.worker.kit import Kit, insist
 from rejoin.worker.leases import Leases
 from rejoin.worker.reaper import Reaper
 from rejoin.worker.run import Run
@@ -109,17 +109,18 @@ class LeasedWorker(Worker):
 
     async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
         """End the log of a message that arq gave up before our code ran."""
-        token = self._leases.held.get(job_id, "")
         tries = int(await self.pool.get(keys.job_tries(job_id)) or 0)
-        failure = Failed(
-            FailureCode.ATTEMPTS_EXHAUSTED if tries > self.max_tries else FailureCode.INTERNAL,
-            "the message's job could not be run",
-            retryable=True,
-        )
+        used_up = tries > self.max_tries
+        code = FailureCode.ATTEMPTS_EXHAUSTED if used_up else FailureCode.INTERNAL
         try:
-            await end_message(self._kit.ender, job_id, failure, job_token=token)
+            await self._give_up(job_id, code)
         finally:
             self._forget(job_id)
+
+    async def _give_up(self, message_id: str, code: FailureCode) -> None:
+        failure = Failed(code, "the message's job could not be run", retryable=True)
+        token = self._leases.held.get(message_id, "")
+        await end_message(self._kit.ender, message_id, failure, job_token=token)
 
     async def _pick_jobs(self) -> None:
         while True:
@@ -178,8 +179,12 @@ class LeasedWorker(Worker):
             self.job_counter -= 1
             self._freed.set()
 
-    async def _run_message(self, ctx: dict[Any, Any], message_id: str) -> None:
-        """The job: run the message of that id."""
+    async def _run_message(self, ctx: dict[Any, Any], *args: object, **kwargs: object) -> None:
+        """The job: run the message whose id is its own, and its one argument."""
+        message_id = str(ctx["job_id"])
+        if kwargs or args != (message_id,):
+            await insist(message_id, lambda: self._give_up(message_id, FailureCode.INTERNAL))
+            return
         run = Run(self._kit, message_id, self._leases.held.get(message_id, ""))
         self._runs[message_id] = run
         if self._handing_over:

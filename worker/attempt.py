@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from rejoin.shared import log, record
 from rejoin.shared.errors import CancelAsked, MessageMissing
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
-from rejoin.shared.fold import fold
+from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
+from rejoin.shared.spent import spent_of
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, takeover_of
@@ -19,7 +20,7 @@ from rejoin.worker.writer import Writer
 class Attempt:
     """An attempt that is this worker's: its claim, and the way to its log.
 
-    `before` is what earlier attempts left.
+    `before` is what earlier attempts left, and `spent` what they used (None: nothing).
     """
 
     record: Record
@@ -27,6 +28,7 @@ class Attempt:
     claim: Claim
     writer: Writer
     before: Takeover
+    spent: Usage | None
 
     async def end(
         self,
@@ -74,6 +76,7 @@ async def begin(
         MessageMissing: there is no such message (any more).
         LogEnded: it has ended.
         Fenced: `held` is no longer the message's claim.
+        RequestUnreadable: nobody can answer it.
     """
     redis = kit.redis
     claim = await insist(
@@ -89,13 +92,13 @@ async def begin(
         ),
     )
     found = await insist(message_id, lambda: record.load(redis, message_id))
-    request = await insist(message_id, lambda: record.load_request(redis, message_id))
-    if found is None or request is None:
+    if found is None:
         raise MessageMissing(message_id)
-    before = Takeover(None)
+    request = await insist(message_id, lambda: record.load_request(redis, message_id))
+    message = Message()
     if claim.attempt > 1:
-        frames = await insist(message_id, lambda: log.read_all(redis, message_id))
-        before = takeover_of(fold(frames))
+        message = fold(await insist(message_id, lambda: log.read_all(redis, message_id)))
+    before = takeover_of(message)
     writer = Writer(
         kit.appender,
         message_id,
@@ -114,4 +117,4 @@ async def begin(
         model=model,
     ):
         writer.put(event, private)
-    return Attempt(found, request, claim, writer, before)
+    return Attempt(found, request, claim, writer, before, spent_of(message, request))

@@ -8,7 +8,13 @@ from typing import Final
 
 from rejoin.shared import log, queue, record
 from rejoin.shared.ending import aftermath, end_message
-from rejoin.shared.errors import LogEnded, LogRefused, LogWentBack, MessageMissing
+from rejoin.shared.errors import (
+    LogEnded,
+    LogRefused,
+    LogWentBack,
+    MessageMissing,
+    RequestUnreadable,
+)
 from rejoin.shared.events import Done, FinishReason
 from rejoin.worker.answer import Answer
 from rejoin.worker.attempt import Attempt, begin
@@ -56,8 +62,11 @@ class Run:
             while outcome is Outcome.AGAIN:
                 self._stoppable.forgive()
                 outcome = await self._attempt()
-        except Exception:  # noqa: BLE001  a defect of ours must end the message, not hang it
-            _log.exception("message %s failed inside Rejoin", self.message_id)
+        except Exception as error:  # noqa: BLE001  a defect must end the message, not hang it
+            if isinstance(error, RequestUnreadable):
+                _log.error("message %s: %s", self.message_id, error)
+            else:
+                _log.exception("message %s failed inside Rejoin", self.message_id)
             ender, token = self._kit.ender, self._job_token
             await insist(
                 self.message_id,
