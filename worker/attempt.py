@@ -12,7 +12,7 @@ from rejoin.shared.request import StoredRequest
 from rejoin.shared.spent import spent_of
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
-from rejoin.worker.takeover import Takeover, takeover_of
+from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of
 from rejoin.worker.writer import Writer
 
 
@@ -98,7 +98,10 @@ async def begin(
     message = Message()
     if claim.attempt > 1:
         message = fold(await insist(message_id, lambda: log.read_all(redis, message_id)))
-    before = takeover_of(message)
+    if claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts:
+        before = left_as_it_is(message)
+    else:
+        before = takeover_of(message)
     writer = Writer(
         kit.appender,
         message_id,

@@ -42,6 +42,12 @@ def takeover_of(message: Message) -> Takeover:
     )
 
 
+def left_as_it_is(message: Message) -> Takeover:
+    """Where an attempt goes on that only ends the message: nothing is taken back."""
+    newest = message.last_event_id
+    return Takeover(newest, after=newest, text_chars=len(message.text))
+
+
 def step_note(usage: Usage) -> bytes:
     """What a `step` entry tells later attempts alone."""
     return f'{{"usage":{usage.json()}}}'.encode()
