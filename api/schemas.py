@@ -61,6 +61,10 @@ class MessageBody(BaseModel):
         BeforeValidator(_as_list, json_schema_input_type=StopWord | list[StopWord] | None),
     ] = None
     reasoning_effort: Annotated[str | None, Field(pattern="^[a-z]{1,16}$")] = None
+    fallbacks: Annotated[
+        list[Annotated[str, Field(min_length=1)]] | None,
+        Field(max_length=8, description="Models to go on with, in order, when this one cannot"),
+    ] = None
     metadata: Annotated[
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None,
         Field(max_length=16),
@@ -72,7 +76,6 @@ class MessageBody(BaseModel):
     regenerate: Later = None
     tools: Later = None
     response_format: Later = None
-    fallbacks: Later = None
     recover: Later = None
 
 
@@ -96,6 +99,7 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
         max_tokens=body.max_tokens,
         stop=body.stop or [],
         reasoning_effort=body.reasoning_effort,
+        fallbacks=body.fallbacks or [],
         metadata=body.metadata or {},
     )
 

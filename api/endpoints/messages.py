@@ -58,6 +58,8 @@ class MessagesEndpoint:
         fields = await bodies.read_object(scope, receive, most_bytes=settings.max_body_bytes)
         request = to_request(fields, default_model=settings.default_model)
         check_model(request.model)
+        for at, model in enumerate(request.fallbacks):
+            _check_fallback(model, at)
         digest = accept.digest_of(fields) if key is not None else ""
         return await accept.accept(self._context, Offer(owner, request, key, digest, resumes))
 
@@ -86,6 +88,13 @@ class MessagesEndpoint:
             after=after,
             headers=[(b"location", path.encode())],
         )
+
+
+def _check_fallback(model: str, at: int) -> None:
+    try:
+        check_model(model)
+    except BadRequest as error:
+        raise BadRequest(error.mend, field=("fallbacks", at)) from error
 
 
 def idempotency_key(scope: Scope) -> str | None:

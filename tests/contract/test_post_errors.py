@@ -149,6 +149,10 @@ WRONG = [
     ("metadata", {"a": 1}),
     ("metadata", {"a": None}),
     ("metadata", {"a": {"b": "c"}}),
+    ("fallbacks", "demo/echo"),
+    ("fallbacks", [1]),
+    ("fallbacks", ["demo/echo", "demo/echo?rate=x"]),
+    ("fallbacks", ["demo/echo"] * 9),
     ("no_such_field", 1),
     ("inputs", "a"),
     ("stream", True),
@@ -169,8 +173,6 @@ LATER = [
     ("tools", ["search"]),
     ("tools", []),
     ("response_format", {"type": "json_schema", "json_schema": {}}),
-    ("fallbacks", ["demo/echo"]),
-    ("fallbacks", []),
     ("recover", "restart"),
     ("recover", "continue"),
 ]
@@ -187,6 +189,10 @@ async def test_regenerate_is_of_a_later_version_too(idle_api: Caller) -> None:
     body = {"model": "demo/echo", "regenerate": UNKNOWN_ID}
     response = await idle_api.http.post("/api/messages", json=body)
     assert_names(assert_problem(response, 422), "regenerate")
+
+
+async def test_a_fallback_that_nobody_has_is_404(idle_api: Caller) -> None:
+    assert_problem(await idle_api.post(fallbacks=["demo/echo", "nobody/has-it"]), 404)
 
 
 PARTS = [{"type": "text", "text": "a"}]

@@ -10,7 +10,7 @@ from rejoin.shared.request import StoredRequest, StoredTurn
 
 LATER = (
     "conversation_id", "parent_id", "if_busy", "regenerate", "tools", "response_format",
-    "fallbacks", "recover",
+    "recover",
 )  # fmt: skip
 
 
