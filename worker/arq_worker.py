@@ -15,12 +15,13 @@ from arq.worker import Function, Worker, func
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue
+from rejoin.shared.connections import redis_or_away
 from rejoin.shared.ending import end_message
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.shared.worker_life import end_life
 from rejoin.worker.control import Control
-from rejoin.worker.kit import Kit
+from rejoin.worker.kit import Kit, insist
 from rejoin.worker.leases import Leases
 from rejoin.worker.reaper import Reaper
 from rejoin.worker.run import Run
@@ -116,10 +117,7 @@ class LeasedWorker(Worker):
             "the message's job could not be run",
             retryable=True,
         )
-        try:
-            await end_message(self._kit.ender, job_id, failure, job_token=token)
-        finally:
-            self._forget(job_id)
+        await end_message(self._kit.ender, job_id, failure, job_token=token)
 
     async def _pick_jobs(self) -> None:
         while True:
@@ -168,7 +166,7 @@ class LeasedWorker(Worker):
     async def _run_leased(self, message_id: str) -> None:
         """Arq's run of a job, which must not take the worker with it when Redis is away."""
         try:
-            await self.run_job(message_id, 0)
+            await insist(message_id, lambda: self._run_job(message_id))
         except Exception:  # noqa: BLE001  one job must not end the worker
             # Its lease is kept no more, so the job comes back by itself.
             _log.exception("the job of %s could not be run", message_id)
@@ -177,6 +175,10 @@ class LeasedWorker(Worker):
             self.tasks.pop(message_id, None)
             self.job_counter -= 1
             self._freed.set()
+
+    async def _run_job(self, message_id: str) -> None:
+        with redis_or_away():
+            await self.run_job(message_id, 0)
 
     async def _run_message(self, ctx: dict[Any, Any], message_id: str) -> None:
         """The job: run the message of that id."""
