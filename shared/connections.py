@@ -46,12 +46,16 @@ _AWAY_BY_WORD: Final = (
     "BUSY ", "UNBLOCKED ", "MASTERDOWN ", "NOAUTH ", "unauthenticated ",
 )  # fmt: skip
 
+_CLOSED: Final = "the handler is closed"  # uvloop's word
+
 
 class _HearsCancellation:
     """A connection that a task may be cancelled in, also while it sends.
 
     redis-py sends under asyncio.wait_for, which before Python 3.12 swallows a cancellation that
     comes as the send completes (python/cpython issue 86296): a stopped worker ran on for ever.
+    Where the connection was lost just before, uvloop raises a RuntimeError, which redis-py does
+    not know: it ended a worker.
     """
 
     __slots__ = ()
@@ -62,7 +66,12 @@ class _HearsCancellation:
         task = asyncio.current_task()
         asked = task.cancelling() if task else 0
         sender = cast(Connection, super())
-        await sender.send_packed_command(command, check_health)
+        try:
+            await sender.send_packed_command(command, check_health)
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            raise ConnectionError(str(error)) from error
         if task is not None and task.cancelling() > asked:
             await sender.disconnect(nowait=True)  # a reply is under way that nobody will read
             raise asyncio.CancelledError

@@ -15,6 +15,7 @@ from arq.worker import Function, Worker, func
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue
+from rejoin.shared.connections import redis_or_away
 from rejoin.shared.ending import end_message
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.events import Failed, FailureCode
@@ -111,11 +112,9 @@ class LeasedWorker(Worker):
         """End the log of a message that arq gave up before our code ran."""
         tries = int(await self.pool.get(keys.job_tries(job_id)) or 0)
         used_up = tries > self.max_tries
-        code = FailureCode.ATTEMPTS_EXHAUSTED if used_up else FailureCode.INTERNAL
-        try:
-            await self._give_up(job_id, code)
-        finally:
-            self._forget(job_id)
+        await self._give_up(
+            job_id, FailureCode.ATTEMPTS_EXHAUSTED if used_up else FailureCode.INTERNAL
+        )
 
     async def _give_up(self, message_id: str, code: FailureCode) -> None:
         failure = Failed(code, "the message's job could not be run", retryable=True)
@@ -169,7 +168,7 @@ class LeasedWorker(Worker):
     async def _run_leased(self, message_id: str) -> None:
         """Arq's run of a job, which must not take the worker with it when Redis is away."""
         try:
-            await self.run_job(message_id, 0)
+            await insist(message_id, lambda: self._run_job(message_id))
         except Exception:  # noqa: BLE001  one job must not end the worker
             # Its lease is kept no more, so the job comes back by itself.
             _log.exception("the job of %s could not be run", message_id)
@@ -178,6 +177,10 @@ class LeasedWorker(Worker):
             self.tasks.pop(message_id, None)
             self.job_counter -= 1
             self._freed.set()
+
+    async def _run_job(self, message_id: str) -> None:
+        with redis_or_away():
+            await self.run_job(message_id, 0)
 
     async def _run_message(self, ctx: dict[Any, Any], *args: object, **kwargs: object) -> None:
         """The job: run the message whose id is its own, and its one argument."""

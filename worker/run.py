@@ -130,10 +130,8 @@ class Run:
                 raise attempt.writer.refused
             return Outcome.LEFT
         await attempt.writer.flush()
-        token = attempt.claim.token
-        await insist(
-            self.message_id, lambda: record.hand_over(self._kit.redis, self.message_id, token)
-        )
+        redis, token = self._kit.redis, attempt.claim.token
+        await insist(self.message_id, lambda: record.hand_over(redis, self.message_id, token))
         return Outcome.HANDED_OVER
 
     async def _lost_lease(self) -> bool:

@@ -67,7 +67,7 @@ class Tail:
             "GET",
             f"/api/messages/{self.message.id}",
             chance=self._chance,
-            by_proxy=self.plan.by_proxy,
+            by_proxy=False,  # a long message's would be cut again and again
         )
         if response.status_code != 200:
             self._tally.wrong(f"{self}: snapshot {response.status_code} {response.text[:300]}")
