@@ -69,8 +69,10 @@ async def end_message(
     await aftermath(ender.redis, message_id, job_token=job_token)
 
 
-async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> None:
+async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> bool:
     """What follows a message's end, each step repeatable: the job goes, the index entry last.
+
+    Returns whether the index entry went: not where the job is another's, or the end still to come.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
@@ -79,6 +81,8 @@ async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> None:
         found = await record.load(redis, message_id)
         if found is None or found.ended:
             await queue.drop_index(redis, message_id)
+            return True
+    return False
 
 
 async def _claim_and_end(

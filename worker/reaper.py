@@ -7,6 +7,7 @@ queues sees a cancel, a passed deadline or used-up attempts.
 
 import asyncio
 import logging
+from enum import Enum, auto
 from typing import Final
 
 from rejoin.shared import keys, queue, record
@@ -19,6 +20,14 @@ _AT_ONCE: Final = 500
 _TURN_LEASES: Final = 3  # a reaper that dies is followed by another after so many
 
 _log = logging.getLogger(__name__)
+
+
+class _Seen(Enum):
+    """What became of an index entry without a job."""
+
+    QUEUED = auto()
+    DROPPED = auto()
+    LEFT = auto()
 
 
 class Reaper:
@@ -52,29 +61,27 @@ class Reaper:
         rank = queued = 0
         while True:
             looked, lost = await queue.unqueued(self._kit.redis, rank, _AT_ONCE)
-            dropped = 0
-            for message_id, indexed_at in lost:
-                again = await self._see_to(message_id, indexed_at)
-                queued += again
-                dropped += not again
+            seen = [await self._see_to(message_id, at) for message_id, at in lost]
+            queued += seen.count(_Seen.QUEUED)
             if looked < _AT_ONCE:
                 return queued
-            # What was dropped from the index moved the rest up: rather look twice than pass over.
-            rank += max(1, looked - dropped)
+            # What was dropped from the index moved the rest up.
+            rank += looked - seen.count(_Seen.DROPPED)
 
-    async def _see_to(self, message_id: str, indexed_at: int) -> bool:
+    async def _see_to(self, message_id: str, indexed_at: int) -> _Seen:
         redis = self._kit.redis
         found = await record.load(redis, message_id)
         if found is None:
             # Its accept may be under way still; the record refuses after half this time.
-            if now_ms() - indexed_at > 2 * record.ACCEPT_WITHIN_MS:
-                await queue.drop_index(redis, message_id)
-            return False
+            if now_ms() - indexed_at <= 2 * record.ACCEPT_WITHIN_MS:
+                return _Seen.LEFT
+            await queue.drop_index(redis, message_id)
+            return _Seen.DROPPED
         if found.ended:
-            await aftermath(redis, message_id, job_token="")
-            return False
+            dropped = await aftermath(redis, message_id, job_token="")
+            return _Seen.DROPPED if dropped else _Seen.LEFT
         life_seconds = self._kit.settings.open_ttl_seconds
         if await queue.enqueue(redis, message_id, life_seconds=life_seconds, now_ms=now_ms()):
             _log.warning("message %s had no job; it is queued again", message_id)
-            return True
-        return False
+            return _Seen.QUEUED
+        return _Seen.LEFT
