@@ -1,6 +1,8 @@
 """The deadlines of one model call, ours and not the SDK's: first token, silence, total."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,6 +34,7 @@ class Deadlines:
         self._silence: asyncio.TimerHandle | None = None
         self._total: asyncio.TimerHandle | None = None
         self._total_seconds = total_seconds
+        self._finished = False
 
     def heard(self) -> None:
         """A chunk came."""
@@ -42,10 +45,23 @@ class Deadlines:
 
     def finished(self) -> None:
         """The model said that it is done: only its usage may follow, and not for long."""
+        self._finished = True
         if self._silence is not None:
             self._silence.cancel()
         seconds = min(_AFTER_FINISH_SECONDS, self._idle_seconds)
         self._silence = self._loop.call_later(seconds, self._stoppable.stop, Stop.IDLE)
+
+    @contextmanager
+    def not_reading(self) -> Iterator[None]:
+        """For the block nobody reads the provider: its silence is not its own, and begins anew."""
+        if self._silence is not None:
+            self._silence.cancel()
+        yield
+        if self._finished:
+            self.finished()
+        else:
+            self._last = self._loop.time()
+            self._silence = self._loop.call_later(self._idle_seconds, self._look)
 
     def __enter__(self) -> Self:
         self._silence = self._loop.call_at(self._first_at, self._stoppable.stop, Stop.FIRST_TOKEN)

@@ -85,7 +85,8 @@ class Step:
                         self.finish_reason = chunk.finish_reason
                         deadlines.finished()
                 if writer.behind:
-                    await writer.flush()
+                    with deadlines.not_reading():
+                        await writer.flush()
         finally:
             self._reasoning(writer, reasoning.end())
             self._text(writer, text.end())

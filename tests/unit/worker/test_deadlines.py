@@ -122,3 +122,48 @@ async def test_a_deadline_never_interrupts_another_call_of_the_same_run() -> Non
         with Deadlines(part, first_token_seconds=1, idle_seconds=1, total_seconds=1):
             await asyncio.sleep(0.05)
     assert part.reason is None
+
+
+async def test_nobody_is_silent_while_nobody_reads() -> None:
+    async def body(deadlines: Deadlines) -> None:
+        deadlines.heard()
+        with deadlines.not_reading():
+            await asyncio.sleep(0.15)
+        await asyncio.sleep(0.02)
+        deadlines.heard()
+
+    assert (await stopped_by(body, first=0.05, idle=0.05))[0] is None
+
+
+async def test_silence_begins_anew_when_the_provider_is_read_on() -> None:
+    async def body(deadlines: Deadlines) -> None:
+        deadlines.heard()
+        with deadlines.not_reading():
+            await asyncio.sleep(0.1)
+        await asyncio.Event().wait()
+
+    reason, seconds = await stopped_by(body, idle=0.05)
+    assert reason is Stop.IDLE
+    assert seconds >= 0.15
+
+
+async def test_a_provider_that_never_closes_is_left_though_nobody_read_it_for_a_while() -> None:
+    async def body(deadlines: Deadlines) -> None:
+        deadlines.heard()
+        deadlines.finished()
+        with deadlines.not_reading():
+            await asyncio.sleep(0.15)
+        await asyncio.Event().wait()
+
+    reason, seconds = await stopped_by(body, idle=0.05)
+    assert reason is Stop.IDLE
+    assert seconds >= 0.2
+
+
+async def test_the_total_rings_while_nobody_reads() -> None:
+    async def body(deadlines: Deadlines) -> None:
+        deadlines.heard()
+        with deadlines.not_reading():
+            await asyncio.Event().wait()
+
+    assert (await stopped_by(body, total=0.05))[0] is Stop.TOTAL

@@ -198,3 +198,19 @@ async def test_a_provider_is_not_read_on_while_too_much_waits(
     await running_
     assert call.provider.given == 41
     assert "".join(text for _, text in call.written()) == big * 40
+
+
+async def test_a_provider_that_nobody_reads_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = HeldLog(monkeypatch)
+    big = "x" * (MOST_WAITING_BYTES // 2)
+    call = Call(answer(*[big] * 6), held)
+    running_ = asyncio.create_task(call.run(idle=0.05))
+    await held.until_rounds(1)
+    await asyncio.sleep(0.2)  # four times the silence that is allowed
+    assert call.part.reason is None
+    held.held = False
+    held.answer()
+    assert await running_ is FinishReason.STOP
+    assert "".join(text for _, text in call.written()) == big * 6
