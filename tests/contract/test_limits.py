@@ -57,9 +57,11 @@ async def test_a_provider_that_falls_silent_times_out(tight: Caller) -> None:
     message_id = await tight.accepted("one two three", rate=0.5)
     frames = await tight.log(message_id)
     assert_whole_log(frames)
-    assert (frames[-1].event, frames[-1].data["code"]) == ("failed", "provider_timeout")
-    assert frames[-2].event == "usage"
-    assert (await tight.snapshot(message_id))["error"]["code"] == "provider_timeout"
+    code = frames[-1].data["code"]
+    # It is tried again while the message has time left: that may run out first.
+    assert code in ("provider_timeout", "deadline_exceeded")
+    assert [frame.event for frame in frames[-2:]] == ["usage", "failed"]
+    assert (await tight.snapshot(message_id))["error"]["code"] == code
 
 
 async def test_a_message_that_runs_too_long_fails(tight: Caller) -> None:
@@ -121,5 +123,6 @@ async def test_every_key_of_a_message_ends_by_itself(
         keys = client.keys(f"*{message_id}*")
         assert keys
         assert all(0 < client.ttl(key) <= 604_800 for key in keys), keys
-        (day,) = {client.ttl(key) // 3600 for key in client.keys("*:idem:*")}
-        assert day in (23, 24)
+        hours = {client.ttl(key) // 3600 for key in client.keys("*:idem:*")}
+        assert hours
+        assert hours <= {23, 24}
