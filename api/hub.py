@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, Protocol, Self
 
 from redis.asyncio import Redis
+from rejoin.api.batches import Batch, joined
+from rejoin.api.beats import Beats
+from rejoin.api.watch import Watch
 from rejoin.shared import keys, log, record
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import EventId
@@ -15,25 +18,11 @@ from rejoin.shared.live import Live
 from rejoin.shared.opening import position_unknown
 
 CONFIRM_SECONDS: Final = 2.0
-_LOGS_A_LOOK: Final = 500
+LOOK_SECONDS: Final = 5.0  # the wait for a turn included
+_GRACE_SECONDS: Final = 1.0  # of a drain, for tails that wait for Redis
 _READS_AT_ONCE: Final = 32  # pages in memory at a time, however many tails have to catch up
-_WATCH_SECONDS: Final = 5.0  # a lost publish costs a watch no more than this
 
 _log = logging.getLogger(__name__)
-
-
-class Batch(NamedTuple):
-    """What one append published: events `first` to `last` of an attempt, `frames` their bytes.
-
-    `body` is the ASGI message that carries them, made once for all tails.
-    """
-
-    attempt: int
-    first: int
-    last: int
-    ended: bool
-    frames: bytes
-    body: dict[str, object]
 
 
 class Follower(Protocol):
@@ -44,25 +33,6 @@ class Follower(Protocol):
 
     def doubt(self) -> None:
         """Something may have been lost: look at the log."""
-
-
-class Beaten(Follower, Protocol):
-    """A follower that must not be silent for long: a tail."""
-
-    message_id: str
-    live: bool  # whether it has all that was published, and may be written to at once
-    beat: int  # the hub's beat at the last write
-    born: int
-
-    @property
-    def position(self) -> EventId | None:
-        """The last event that was sent."""
-
-    def comment(self) -> None:
-        """Break the silence."""
-
-    def part(self) -> None:
-        """End it without an end event: the client comes back."""
 
 
 class _Channel:
@@ -88,35 +58,43 @@ class Hub:
     ) -> None:
         self.retry_milliseconds = retry_milliseconds
         self.draining = False
-        self.beat = 0
+        self.beats = Beats(
+            redis, keepalive_seconds=keepalive_seconds, max_stream_seconds=max_stream_seconds
+        )
         self._redis = redis
         self._live = Live(url, self)
         self._channels: dict[bytes, _Channel] = {}
         self._dirty: list[_Channel] = []
-        self._tails: set[Beaten] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         self._back = asyncio.Event()
-        # Three beats make a keep-alive: a tail silent for two is due, so none waits for four.
-        self._beat_seconds = keepalive_seconds / 3
-        self._beats_a_stream = max(1, int(max_stream_seconds / self._beat_seconds))
 
     async def __aenter__(self) -> Self:
         self.spawn(self._live.run())
-        self.spawn(self._beats())
+        self.spawn(self.beats.run())
+        self.spawn(self.beats.repair())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Whoever is still here (a server that does not wait for its streams) is told to leave.
+        self.drain()
+        self._part_all()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Start a task that the hub owns: it is cancelled and awaited when the hub closes."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a task of the hub broke", exc_info=error)
 
     def join(self, follower: Follower, message_id: str) -> None:
         """Pass on to `follower` what is published for the message, from the confirmation on."""
@@ -137,30 +115,25 @@ class Hub:
             del self._channels[name]
             self._live.unsubscribe(keys.live(message_id))
 
-    def keep_alive(self, tail: Beaten) -> None:
-        """Count a tail among those that hear comments in their silence."""
-        self._tails.add(tail)
+    async def confirm(self, message_id: str) -> bool:
+        """Wait until the subscription to a message's channel stands; False: it does not in time."""
+        try:
+            await self._live.subscribe(keys.live(message_id), timeout_seconds=CONFIRM_SECONDS)
+        except LogUnavailable:
+            return False
+        return True
 
-    def let_go(self, tail: Beaten) -> None:
-        """Count it no more."""
-        self._tails.discard(tail)
-
-    async def confirm(self, message_id: str) -> None:
-        """Wait until the subscription to a message's channel stands.
-
-        Raises:
-            LogUnavailable: it does not in time.
-        """
-        await self._live.subscribe(keys.live(message_id), timeout_seconds=CONFIRM_SECONDS)
-
-    async def look(self, message_id: str, after: EventId | None) -> log.Page:
+    async def look(self, message_id: str, after: EventId | None, limit: int) -> log.Page:
         """Read a page of the log; only so many at once.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is away, or too busy.
         """
-        async with self._reads:
-            return await log.look(self._redis, message_id, after)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS), self._reads:
+                return await log.look(self._redis, message_id, after, limit)
+        except TimeoutError as error:
+            raise LogUnavailable("Redis did not answer in time") from error
 
     async def position_unknown(self, message_id: str) -> bytes:
         """The frame for a client whose position is none of this log's.
@@ -173,6 +146,8 @@ class Hub:
     async def pause(self) -> None:
         """Wait before another try while Redis is away; ends early when it is back, or on drain."""
         self._back.clear()
+        if self.draining:
+            return
         try:
             async with asyncio.timeout(random.uniform(0.5, 1)):  # noqa: S311  spreads, hides nothing
                 await self._back.wait()
@@ -180,14 +155,12 @@ class Hub:
             return
 
     @asynccontextmanager
-    async def watch(self, message_id: str) -> AsyncIterator["Watch"]:
+    async def watch(self, message_id: str) -> AsyncIterator[Watch]:
         """Be told when something new is published for a message, from now on."""
-        watch = Watch(self)
+        watch = Watch(lambda: self.draining)
         self.join(watch, message_id)
         try:
-            try:
-                await self.confirm(message_id)
-            except LogUnavailable:
+            if not await self.confirm(message_id):
                 _log.debug("watching %s unconfirmed: Redis is away", message_id)
             yield watch
         finally:
@@ -197,11 +170,9 @@ class Hub:
         """End every tail, so that its client comes back elsewhere. May be repeated."""
         self.draining = True
         self._back.set()
-        for tail in tuple(self._tails):
-            tail.part()
-        for channel in self._channels.values():
-            for follower in tuple(channel.followers):
-                follower.doubt()
+        self._wake_watches()
+        self._part_all()
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._part_all)
 
     def receive(self, channel: bytes, payload: bytes) -> None:
         """Take one published message; `drained` passes it on."""
@@ -212,106 +183,31 @@ class Hub:
             found.pending.append(payload)
 
     def drained(self) -> None:
-        """Pass on what has arrived, with one write a tail, however many messages it was."""
+        """Pass on what has arrived, joined, however many messages it was."""
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
             pending, channel.pending = channel.pending, []
-            for batch in _joined(pending):
+            try:
+                for batch in joined(pending):
+                    for follower in tuple(channel.followers):
+                        follower.offer(batch)
+            except Exception:  # noqa: BLE001  it must not deafen the other channels
+                _log.exception("what was published for %s was not passed on", channel.message_id)
                 for follower in tuple(channel.followers):
-                    follower.offer(batch)
+                    follower.doubt()
 
     def restored(self) -> None:
         """The subscription was lost and is back: something may have been missed."""
         self._back.set()
-        self.spawn(self._check(tuple(self._tails), comment=False))
+        self.beats.look_again()
+        self._wake_watches()
+
+    def _part_all(self) -> None:
+        for tail in tuple(self.beats.tails):
+            tail.part()
+
+    def _wake_watches(self) -> None:
         for channel in self._channels.values():
             for follower in channel.followers:
-                if follower not in self._tails:
+                if isinstance(follower, Watch):
                     follower.doubt()
-
-    async def _beats(self) -> None:
-        while True:
-            await asyncio.sleep(self._beat_seconds)
-            self.beat += 1
-            due = []
-            for tail in tuple(self._tails):
-                if self.beat - tail.born > self._beats_a_stream:
-                    tail.part()
-                elif tail.live and self.beat - tail.beat >= 2:
-                    due.append(tail)
-            await self._check(due, comment=True)
-
-    async def _check(self, tails: Iterable[Beaten], *, comment: bool) -> None:
-        """Compare silent tails with their logs' ends: the last publish may be the lost one."""
-        by_message: dict[str, list[Beaten]] = {}
-        for tail in tails:
-            by_message.setdefault(tail.message_id, []).append(tail)
-        message_ids = list(by_message)
-        for at in range(0, len(message_ids), _LOGS_A_LOOK):
-            some = message_ids[at : at + _LOGS_A_LOOK]
-            try:
-                ends = await log.newest_of(self._redis, some)
-            except LogUnavailable:
-                ends = None
-            for index, message_id in enumerate(some):
-                for tail in by_message[message_id]:
-                    if not tail.live:
-                        continue
-                    if ends is not None and ends[index] != (True, tail.position):
-                        tail.doubt()
-                    elif comment:
-                        tail.comment()
-
-
-class Watch:
-    """Tells a request that waits for news of a message."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._news = asyncio.Event()
-
-    def offer(self, batch: Batch) -> None:
-        """Something was published."""
-        self._news.set()
-
-    def doubt(self) -> None:
-        """Something may have been lost."""
-        self._news.set()
-
-    async def changed(self, timeout_seconds: float) -> None:
-        """Return when there may be news, or after the time; sometimes for nothing."""
-        if not self._hub.draining:
-            try:
-                async with asyncio.timeout(min(timeout_seconds, _WATCH_SECONDS)):
-                    await self._news.wait()
-            except TimeoutError:
-                return
-        self._news.clear()
-
-
-def _joined(payloads: list[bytes]) -> Iterable[Batch]:
-    """Parse what was published and join what follows on.
-
-    Each payload is `<attempt> <first> <last> <ended>`, a new line, and the frames.
-    """
-    batches: list[Batch] = []
-    attempt = first = last = -1
-    ended = False
-    parts: list[bytes] = []
-    for payload in payloads:
-        head, frames = payload.split(b"\n", 1)
-        numbers = head.split()
-        if parts and (int(numbers[0]) != attempt or int(numbers[1]) != last + 1):
-            batches.append(_batch(attempt, first, last, ended, b"".join(parts)))
-            parts = []
-        if not parts:
-            attempt, first = int(numbers[0]), int(numbers[1])
-        last, ended = int(numbers[2]), numbers[3] == b"1"
-        parts.append(frames)
-    batches.append(_batch(attempt, first, last, ended, b"".join(parts)))
-    return batches
-
-
-def _batch(attempt: int, first: int, last: int, ended: bool, frames: bytes) -> Batch:
-    body = {"type": "http.response.body", "body": frames, "more_body": not ended}
-    return Batch(attempt, first, last, ended, frames, body)

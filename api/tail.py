@@ -13,7 +13,8 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import Final
 
-from rejoin.api.hub import Batch, Hub
+from rejoin.api.batches import Batch
+from rejoin.api.hub import Hub
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import EventId
 from rejoin.shared.log import PAGE
@@ -51,7 +52,7 @@ class Tail:
     ) -> None:
         self.message_id = message_id
         self.live = False
-        self.born = self.beat = hub.beat
+        self.born = self.beat = hub.beats.now
         self._hub = hub
         self._send = send
         self._owner = owner
@@ -65,7 +66,7 @@ class Tail:
     def open(self) -> None:
         """Begin: join the hub and catch up with the log."""
         self._hub.join(self, self.message_id)
-        self._hub.keep_alive(self)
+        self._hub.beats.tails.add(self)
         self._catch_up()
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Tail:
         self._closed = True
         self.live = False
         self._hub.leave(self, self.message_id)
-        self._hub.let_go(self)
+        self._hub.beats.tails.discard(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -121,7 +122,7 @@ class Tail:
 
     def _write(self, message: Message) -> None:
         """Drive `send` to its end here and now; hand it to a task where it has to wait."""
-        self.beat = self._hub.beat
+        self.beat = self._hub.beats.now
         sending = self._send(message)
         try:
             awaited = sending.send(None)  # type: ignore[attr-defined]  # a coroutine, in every server
@@ -157,8 +158,9 @@ class Tail:
         """Send one page of the log; at the log's end, what came meanwhile, and go live."""
         position = self.position
         try:
-            await self._hub.confirm(self.message_id)
-            page = await self._hub.look(self.message_id, position)
+            if not await self._hub.confirm(self.message_id):
+                raise LogUnavailable("no subscription")
+            page = await self._hub.look(self.message_id, position, PAGE)
             lost = position is not None and (page.newest is None or page.newest < position)
             reset = await self._hub.position_unknown(self.message_id) if lost else b""
         except LogUnavailable:
@@ -218,7 +220,7 @@ class Tail:
         await self._send_now(_body(b"".join(frames[start:])))
 
     async def _send_now(self, message: Message) -> None:
-        self.beat = self._hub.beat
+        self.beat = self._hub.beats.now
         await self._send(message)
 
     async def _finish(self, last: Message) -> None:
