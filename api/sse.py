@@ -37,9 +37,8 @@ async def respond(
         return
     # A comment at once: it carries the headers through proxies that wait for a body.
     first = b"retry: %d\n: open\n\n" % hub.retry_milliseconds
-    await send({"type": "http.response.body", "body": first, "more_body": True})
     tail = Tail(hub, send, message_id, owner, after)
-    tail.open()
+    tail.open({"type": "http.response.body", "body": first, "more_body": True})
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
