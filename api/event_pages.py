@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Final
 
+from rejoin.api.bounds import redis_answers
 from rejoin.shared import log, record
 from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.frames import id_of, split
@@ -27,7 +28,7 @@ async def page_of_events(
     Raises:
         NotFound: no such message, or another owner's.
         BadRequest: a `limit` or `wait` out of its bounds.
-        LogUnavailable: Redis is away.
+        Unavailable: Redis is away.
     """
     limit = int(_number(query, "limit", default=log.PAGE, least=1, most=MOST_EVENTS, whole=True))
     wait_seconds = _number(query, "wait", default=0, least=0, most=MOST_WAIT_SECONDS)
@@ -36,7 +37,8 @@ async def page_of_events(
         page = await _wait(context, message_id, owner, after, limit, wait_seconds)
     events = []
     if after is not None and (page.newest is None or page.newest < after):
-        found = await record.load(context.redis, message_id)
+        async with redis_answers():
+            found = await record.load(context.redis, message_id)
         events.append(_event(position_unknown(found)))
         after = None
         page = await _look(context, message_id, owner, None, limit)
@@ -74,7 +76,8 @@ def _nothing_new(page: log.Page, after: EventId | None) -> bool:
 async def _look(
     context: "Context", message_id: str, owner: str, after: EventId | None, limit: int
 ) -> log.Page:
-    page = await log.look(context.redis, message_id, after, limit)
+    async with redis_answers():
+        page = await log.look(context.redis, message_id, after, limit)
     if page.owner != owner:
         raise NotFound("no such message")
     return page

@@ -1,5 +1,6 @@
 """GET /api/messages/{id}/events: the log as a stream, or page by page."""
 
+import logging
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
@@ -7,7 +8,6 @@ from urllib.parse import parse_qsl
 from rejoin.api import problems, sse
 from rejoin.api.event_pages import page_of_events
 from rejoin.api.owner import owner_of
-from rejoin.shared import log
 from rejoin.shared.errors import BadRequest, LogUnavailable, NotFound, RejoinError
 from rejoin.shared.ids import EventId, is_message_id
 from starlette.datastructures import Headers
@@ -21,6 +21,8 @@ EVENTS_PATH: Final = re.compile(r"/api/messages/(?P<message_id>[^/]+)/events")
 
 _NOT_STORED: Final = {"cache-control": "no-store"}
 
+_log = logging.getLogger(__name__)
+
 
 class EventsEndpoint:
     """The endpoint as plain ASGI: an idle tail costs one task and next to nothing of ours."""
@@ -30,19 +32,22 @@ class EventsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; what is wrong with it becomes a problem."""
+        headers = scope["headers"]
         try:
             answer = await self._answer(scope)
-        except RejoinError as error:
+        except Exception as error:  # noqa: BLE001  as Starlette's handlers do for the others
+            if not isinstance(error, RejoinError):
+                _log.exception("the events of %r could not be had", scope["path"])
             answer = problems.response(error)
         if isinstance(answer, Response):
             await answer(scope, receive, send)
             return
         message_id, owner, after = answer
-        # Let the scope go, headers and all, for as long as the tail lives; the server itself
-        # still asks for the method with each piece of the body.
-        method = scope["method"]
-        scope.clear()
-        scope["method"] = method
+        # A tail lives long: let the headers go, most of what a request holds. Servers and what is
+        # wrapped around us still ask for the rest (uvicorn's access log for path and client).
+        if isinstance(headers, list):
+            headers.clear()  # the server's own list: its protocol holds it too
+        scope["headers"] = []
         await sse.respond(
             scope,
             receive,
@@ -69,7 +74,7 @@ class EventsEndpoint:
             body = await page_of_events(self._context, message_id, owner, after, query)
             return Response(body, media_type="application/json", headers=_NOT_STORED)
         try:
-            page = await log.look(self._context.redis, message_id, after, 1)
+            page = await self._context.hub.look(message_id, after, 1)
         except LogUnavailable:
             # Any status but 200 would stop an EventSource for good; the tail asks again.
             return message_id, owner, after
