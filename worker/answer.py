@@ -74,9 +74,10 @@ class Answer:
             try:
                 return await self._call(model, call)
             except ProviderError as error:
-                if not error.retryable or failures == tries:
+                pause = pause_seconds(failures, error.retry_after_seconds)
+                if not error.retryable or failures == tries or pause >= self._left_seconds():
                     return failure_of(error)
-                await self._take_up_again(model, call, error, failures)
+                await self._take_up_again(model, call, error, pause)
         return None
 
     async def _call(self, model: str, call: ModelCall) -> Failed | None:
@@ -123,16 +124,9 @@ class Answer:
         return None
 
     async def _take_up_again(
-        self, model: str, call: ModelCall, error: ProviderError, failures: int
+        self, model: str, call: ModelCall, error: ProviderError, pause: float
     ) -> None:
-        """Say that the call is made again, take back what it gave, and wait.
-
-        Raises:
-            ProviderError: `error` itself, where the message's time would be over before.
-        """
-        pause = pause_seconds(failures, error.retry_after_seconds)
-        if pause >= self._left_seconds():
-            raise error
+        """Say that the call is made again, take back what it gave, and wait `pause` seconds."""
         if call.text_chars or call.reasoning_chars:
             await self._begin_again(model, error.code)
         else:
