@@ -116,7 +116,8 @@ def simulate(request: Request, seen: Counter[str]) -> Answer:
       `reasoning` words of thinking first, `split` bytes a piece.
     - `fault` at the `at`-th word: `eof` (a clean end), `drop`, `reset`, `stall`, `error` (an
       error object), `junk` (no JSON); or instead of an answer: `silent`, `empty`, `html`,
-      `context`, or a status (`429`, with `retry_after` seconds).
+      `context`, `filter`, `leak` (a 401 that repeats the key), or a status (`429`, with
+      `retry_after` seconds).
     - `times`: only so many first requests for this very name meet the fault.
     """
     model = str(request.json.get("model", ""))
@@ -137,6 +138,12 @@ def simulate(request: Request, seen: Counter[str]) -> Answer:
         case "context":
             said = "This model's maximum context length is 8192 tokens."
             return error_answer(400, said, code="context_length_exceeded")
+        case "filter":
+            said = "The response was filtered due to the prompt."
+            return error_answer(400, said, code="content_filter")
+        case "leak":
+            said = f"Incorrect API key provided: {request.headers.get('authorization')}."
+            return error_answer(401, said, code="invalid_api_key")
         case _ if fault.isdigit():
             after = options.get("retry_after")
             headers = {"Retry-After": after} if after else {}

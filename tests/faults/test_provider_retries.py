@@ -1,0 +1,361 @@
+"""A provider that fails and is asked again: what clients see of it, and how often it is asked."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from tests.support.caller import Caller, Stopwatch, assert_whole_log, caller, visible_text
+from tests.support.processes import Stack, rejoin_stack
+from tests.support.provider_script import simulated_text
+from tests.support.provider_server import provider_process
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.sse_reader import SseFrame, open_tail
+
+KEY = "sk-test-secret-0123456789abcdefghij"
+TRIES = 3
+WORDS = 6
+
+
+class Provided(NamedTuple):
+    """A stack whose `openai` is a simulator in a process of its own."""
+
+    stack: Stack
+    api: Caller
+    base_url: str
+
+    async def ask(self, *options: str, **fields: Any) -> str:
+        """POST a message for the first of the models, the others are its fallbacks; its id."""
+        model, *fallbacks = [model_of(option) for option in options]
+        if fallbacks:
+            fields["fallbacks"] = fallbacks
+        return await self.api.accepted("tell me", model=model, **fields)
+
+    async def requests(self, message_id: str) -> list[dict[str, Any]]:
+        """What the provider was asked for a message, in order."""
+        address = self.base_url.removesuffix("/v1") + "/requests"
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
+            told: list[dict[str, Any]] = (await http.get(address)).json()
+        return [request for request in told if request["reference"] == message_id]
+
+
+def model_of(options: str) -> str:
+    """A simulated model that no other test counts with."""
+    return f"openai/sim?words={WORDS}&{options}&n={uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def provided_stack(redis: RedisServer) -> Iterator[tuple[Stack, str]]:
+    settings = {
+        "OPENAI_API_KEY": KEY,
+        "REJOIN_LEASE_SECONDS": "1",
+        "REJOIN_TIMEOUT_IDLE": "1.5",
+        "REJOIN_TIMEOUT_FIRST_TOKEN": "1.5",
+        "REJOIN_PROVIDER_RETRIES": str(TRIES),
+    }
+    with provider_process() as base_url:
+        settings["OPENAI_BASE_URL"] = base_url
+        with rejoin_stack(redis, settings=settings) as stack:
+            yield stack, base_url
+            stack.assert_no_traceback()
+            for process in (*stack.apis, *stack.workers):
+                assert KEY not in process.said()
+
+
+@pytest.fixture(scope="module")
+def shared_stack() -> Iterator[tuple[Stack, str]]:
+    """One for all tests that leave it whole."""
+    with redis_server() as redis, provided_stack(redis) as made:
+        yield made
+
+
+@pytest.fixture
+async def provided(shared_stack: tuple[Stack, str]) -> AsyncIterator[Provided]:
+    stack, base_url = shared_stack
+    async with caller(stack.url) as api:
+        yield Provided(stack, api, base_url)
+
+
+@pytest.fixture
+async def own(own_redis: RedisServer) -> AsyncIterator[Provided]:
+    """A stack for a test to break."""
+    with provided_stack(own_redis) as (stack, base_url):
+        async with caller(stack.url) as api:
+            yield Provided(stack, api, base_url)
+
+
+def names(frames: list[SseFrame]) -> list[str]:
+    """The events' names, runs of text as one."""
+    found: list[str] = []
+    for frame in frames:
+        if not (frame.event == "text" and found[-1:] == ["text"]):
+            found.append(frame.event)
+    return found
+
+
+def of(frames: list[SseFrame], name: str) -> list[dict[str, Any]]:
+    return [frame.data for frame in frames if frame.event == name]
+
+
+def assert_answered(frames: list[SseFrame]) -> None:
+    assert_whole_log(frames)
+    assert visible_text(frames) == simulated_text(WORDS)
+    chars = len(simulated_text(WORDS))
+    assert frames[-1].data == {"finish_reason": "stop", "text_chars": chars}
+
+
+BEFORE = {
+    "fault=429&retry_after=0": "rate_limited",
+    "fault=500": "provider_unavailable",
+    "fault=503": "provider_unavailable",
+    "fault=empty": "provider_protocol",
+    "fault=html": "provider_protocol",
+}
+
+
+@pytest.mark.parametrize("fault", BEFORE)
+async def test_failures_before_the_first_event_are_told_and_then_there_is_the_answer(
+    provided: Provided, fault: str
+) -> None:
+    message_id = await provided.ask(f"{fault}&times=2")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    assert names(frames) == ["start", "retry", "retry", "text", "step", "usage", "done"]
+    for retry in of(frames, "retry"):
+        assert set(retry) == {"reason", "in_seconds"}
+        assert retry["reason"] == BEFORE[fault]
+    assert {frame.id.partition("-")[0] for frame in frames if frame.id} == {"1"}
+    (usage,) = of(frames, "usage")
+    assert (usage["output_tokens"], usage["estimated"]) == (WORDS, False)
+    assert len(await provided.requests(message_id)) == 3
+
+
+async def test_a_provider_that_gave_nothing_in_time_is_asked_again(provided: Provided) -> None:
+    message_id = await provided.ask("fault=silent&times=1")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    assert [retry["reason"] for retry in of(frames, "retry")] == ["provider_timeout"]
+    assert of(frames, "reset") == []
+    assert [request["disconnected"] for request in await provided.requests(message_id)] == [
+        True,
+        False,
+    ]
+
+
+async def test_the_pauses_grow_and_are_told_as_they_are(provided: Provided) -> None:
+    message_id = await provided.ask("fault=500&times=2")
+    frames = await provided.api.log(message_id, within=20)
+    first, second = (retry["in_seconds"] for retry in of(frames, "retry"))
+    assert 0.25 <= first <= 0.5 <= second <= 1
+    at = [request["at"] for request in await provided.requests(message_id)]
+    assert at[1] - at[0] >= first - 0.01
+    assert at[2] - at[1] >= second - 0.01
+
+
+async def test_retry_after_is_honoured(provided: Provided) -> None:
+    message_id = await provided.ask("fault=429&retry_after=2&times=1")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    (retry,) = of(frames, "retry")
+    assert 2 <= retry["in_seconds"] <= 2.25
+    before, after = await provided.requests(message_id)
+    assert after["at"] - before["at"] >= 2
+
+
+async def test_when_all_tries_are_used_up_it_fails_in_the_providers_words(
+    provided: Provided,
+) -> None:
+    message_id = await provided.ask("fault=429&retry_after=0")
+    frames = await provided.api.log(message_id, within=20)
+    assert_whole_log(frames)
+    assert names(frames) == ["start", "retry", "retry", "usage", "failed"]
+    failed = frames[-1].data
+    assert (failed["code"], failed["status"]) == ("rate_limited", 429)
+    assert "Simulated error 429." in failed["message"]
+    assert failed["retryable"] is True
+    assert len(await provided.requests(message_id)) == TRIES
+
+
+REFUSED = {
+    "fault=400": "invalid_request",
+    "fault=401": "authentication",
+    "fault=403": "authentication",
+    "fault=404": "invalid_request",
+    "fault=context": "context_length_exceeded",
+    "fault=filter": "content_filter",
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+async def test_what_is_not_retryable_fails_at_once(provided: Provided, fault: str) -> None:
+    message_id = await provided.ask(fault, "words=6")
+    frames = await provided.api.log(message_id)
+    assert names(frames) == ["start", "usage", "failed"]
+    assert frames[-1].data["code"] == REFUSED[fault]
+    assert frames[-1].data["retryable"] is False
+    assert len(await provided.requests(message_id)) == 1
+
+
+async def test_a_key_that_the_provider_repeats_is_told_to_nobody(provided: Provided) -> None:
+    message_id = await provided.ask("fault=leak")
+    frames = await provided.api.log(message_id)
+    assert frames[-1].data["code"] == "authentication"
+    assert "Incorrect API key provided" in frames[-1].data["message"]
+    for said in (frames[-1].raw.decode(), str(await provided.api.snapshot(message_id))):
+        assert KEY not in said
+        assert KEY[-8:] not in said
+
+
+MIDWAY = {
+    "fault=drop": {"provider_unavailable", "provider_protocol"},
+    "fault=reset": {"provider_unavailable", "provider_protocol"},
+    "fault=eof": {"provider_protocol"},
+    "fault=junk": {"provider_protocol"},
+    "fault=error": {"provider_unavailable"},
+    "fault=stall": {"provider_timeout"},
+}
+
+
+@pytest.mark.parametrize("fault", MIDWAY)
+async def test_a_break_in_mid_stream_is_taken_back_and_done_again_by_the_same_worker(
+    provided: Provided, fault: str
+) -> None:
+    message_id = await provided.ask(f"{fault}&times=1")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    assert names(frames) == ["start", "text", "reset", "text", "step", "usage", "done"]
+    (reset,) = of(frames, "reset")
+    seen = await provided.api.snapshot(message_id)
+    assert reset["after"] is None
+    assert reset["attempt"] == seen["attempt"] == 2
+    assert reset["reason"] in MIDWAY[fault]
+    assert reset["model"] == seen["model"]
+    assert len({attempt["worker"] for attempt in seen["attempts"]}) == 1
+    assert "lease" not in provided.stack.worker.said()
+    (usage,) = of(frames, "usage")
+    assert usage["estimated"] is True
+    assert usage["input_tokens"] > 7  # both calls are billed, and only one of them told
+    assert usage["output_tokens"] > WORDS
+    assert len(await provided.requests(message_id)) == 2
+
+
+async def test_breaks_in_mid_stream_are_bounded(provided: Provided) -> None:
+    message_id = await provided.ask("fault=drop&at=4")
+    frames = await provided.api.log(message_id, within=20)
+    assert_whole_log(frames)
+    again = ["reset", "text"] * (TRIES - 1)
+    assert names(frames) == ["start", "text", *again, "usage", "failed"]
+    assert visible_text(frames) == simulated_text(4)
+    assert frames[-1].data["retryable"] is True
+    assert len(await provided.requests(message_id)) == TRIES
+
+
+async def test_a_late_reader_of_an_answer_with_breaks_has_its_text_alone(
+    provided: Provided,
+) -> None:
+    message_id = await provided.ask("fault=eof&at=3&times=2")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    for frame in frames[:-1]:
+        async with open_tail(provided.api.events(message_id), last_event_id=frame.id) as tail:
+            rest = await tail.read_until_end()
+        had = frames[: frames.index(frame) + 1]
+        assert visible_text([*had, *rest]) == simulated_text(WORDS)
+
+
+async def test_the_next_model_goes_on_when_one_has_used_up_its_tries(provided: Provided) -> None:
+    message_id = await provided.ask("fault=503&retry_after=0", "words=6")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    assert names(frames) == [
+        "start", "retry", "retry", "reset", "text", "step", "usage", "done",
+    ]  # fmt: skip
+    (reset,) = of(frames, "reset")
+    models = [request["body"]["model"] for request in await provided.requests(message_id)]
+    assert reset["model"] == "openai/" + models[-1]
+    assert reset["reason"] == "provider_unavailable"
+    assert len(models) == TRIES + 1
+    attempts = (await provided.api.snapshot(message_id))["attempts"]
+    assert [attempt["model"] for attempt in attempts] == ["openai/" + models[0], reset["model"]]
+
+
+async def test_models_are_asked_in_their_order_and_each_has_its_own_tries(
+    provided: Provided,
+) -> None:
+    first, second = "fault=500&retry_after=0", "fault=drop&retry_after=0"
+    message_id = await provided.ask(first, second, "fault=429&retry_after=0&times=1")
+    frames = await provided.api.log(message_id, within=30)
+    assert_answered(frames)
+    models = [request["body"]["model"] for request in await provided.requests(message_id)]
+    assert len(set(models)) == 3
+    assert models == [*models[:1] * 3, *models[3:4] * 3, *models[6:7] * 2]
+    resets = [reset["model"].removeprefix("openai/") for reset in of(frames, "reset")]
+    assert resets == [*models[3:6], models[6]]
+
+
+async def test_when_all_models_fail_the_message_fails_as_the_last_one(provided: Provided) -> None:
+    message_id = await provided.ask("fault=503&retry_after=0", "fault=429&retry_after=0")
+    frames = await provided.api.log(message_id, within=20)
+    assert_whole_log(frames)
+    assert (frames[-1].event, frames[-1].data["code"]) == ("failed", "rate_limited")
+    assert len(of(frames, "usage")) == 1
+    assert len(await provided.requests(message_id)) == 2 * TRIES
+
+
+async def test_a_cancel_ends_a_pause(provided: Provided) -> None:
+    message_id = await provided.ask("fault=429&retry_after=60")
+    async with open_tail(provided.api.events(message_id)) as tail:
+        await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
+        watch = Stopwatch()
+        assert (await provided.api.cancel(message_id)).status_code == 202
+        frames = await tail.read_until_end(within=5)
+        assert watch.seconds < 2
+    assert names(frames) == ["start", "retry", "usage", "done"]
+    assert frames[-1].data == {"finish_reason": "cancelled", "text_chars": 0}
+    assert len(await provided.requests(message_id)) == 1
+
+
+async def test_a_retry_after_beyond_the_messages_time_fails_it_at_once(provided: Provided) -> None:
+    message_id = await provided.ask("fault=429&retry_after=100000")
+    frames = await provided.api.log(message_id)
+    assert names(frames) == ["start", "usage", "failed"]
+    assert frames[-1].data["code"] == "rate_limited"
+    assert len(await provided.requests(message_id)) == 1
+
+
+async def test_a_fallback_is_not_kept_waiting_by_a_retry_after_beyond_the_messages_time(
+    provided: Provided,
+) -> None:
+    message_id = await provided.ask("fault=429&retry_after=100000", "words=6")
+    frames = await provided.api.log(message_id)
+    assert_answered(frames)
+    assert [reset["reason"] for reset in of(frames, "reset")] == ["rate_limited"]
+
+
+async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None:
+    message_id = await own.ask("fault=429&retry_after=60&times=1")
+    async with open_tail(own.api.events(message_id)) as tail:
+        await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
+        own.stack.new_worker().start()
+        watch = Stopwatch()
+        assert own.stack.worker.terminate() == 0
+        frames = await tail.read_until_end(within=10)
+        assert watch.seconds < 10  # and not after the minute that the provider asked for
+    assert_answered(frames)
+    assert names(frames) == ["start", "retry", "reset", "text", "step", "usage", "done"]
+    seen = await own.api.snapshot(message_id)
+    assert len({attempt["worker"] for attempt in seen["attempts"]}) == 2
+
+
+async def test_a_worker_killed_in_a_pause_is_followed_by_another(own: Provided) -> None:
+    message_id = await own.ask("fault=429&retry_after=60&times=1")
+    async with open_tail(own.api.events(message_id)) as tail:
+        await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
+        own.stack.new_worker().start()
+        own.stack.worker.kill()
+        frames = await tail.read_until_end(within=10)
+    assert_answered(frames)
+    assert of(frames, "reset")[0]["reason"] == "takeover"
