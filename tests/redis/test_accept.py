@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from rejoin.shared import keys, queue, record
 from rejoin.shared.clock import now_ms
-from rejoin.shared.errors import Unavailable
+from rejoin.shared.errors import RequestUnreadable, Unavailable
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Record, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
@@ -74,7 +74,8 @@ async def test_too_long_after_its_index_entry_nothing_is_stored(any_redis: Redis
     with pytest.raises(Unavailable):
         await stored(any_redis, new, indexed_at=late, request=REQUEST)
     assert await record.load(any_redis, new.message_id) is None
-    assert await record.load_request(any_redis, new.message_id) is None
+    with pytest.raises(RequestUnreadable):
+        await record.load_request(any_redis, new.message_id)
 
 
 async def test_shortly_before_that_it_is_stored(any_redis: Redis) -> None:
@@ -87,7 +88,8 @@ async def test_shortly_before_that_it_is_stored(any_redis: Redis) -> None:
 
 async def test_an_unknown_message_has_neither_record_nor_request(any_redis: Redis) -> None:
     assert await record.load(any_redis, "no-such-message") is None
-    assert await record.load_request(any_redis, "no-such-message") is None
+    with pytest.raises(RequestUnreadable):
+        await record.load_request(any_redis, "no-such-message")
 
 
 async def test_a_rest_of_a_record_is_no_record(any_redis: Redis) -> None:
@@ -95,3 +97,21 @@ async def test_a_rest_of_a_record_is_no_record(any_redis: Redis) -> None:
     key = keys.record(message_id)
     await cast(Awaitable[int], any_redis.hdel(key, "created_at"))
     assert await record.load(any_redis, message_id) is None
+
+
+async def test_a_request_of_another_version_is_told_from_one_that_is_away(
+    any_redis: Redis,
+) -> None:
+    message_id = await accept(any_redis)
+    for stored in ("not json", "[]", '{"model":"demo/echo"}'):
+        await any_redis.set(keys.request(message_id), stored)
+        with pytest.raises(RequestUnreadable):
+            await record.load_request(any_redis, message_id)
+
+
+async def test_a_message_accepted_before_a_restart_leaps_at_its_first_claim(redis: Redis) -> None:
+    """Its first claim may have been among the writes that the restart lost."""
+    message_id = await accept(redis)
+    fields = {"run_id": "0" * 40, "created_at": str(now_ms() - 5_000)}
+    await cast(Awaitable[int], redis.hset(keys.record(message_id), mapping=fields))  # type: ignore[arg-type]
+    assert (await claim(redis, message_id, "a")).attempt >= 5_000

@@ -1,0 +1,392 @@
+"""Messages, workers and an API that do every step of the rules at random, and what must hold.
+
+The steps are those of a worker, one Redis call or two each: lease, renew, claim, write, end, hand
+over, see to the job. In between a worker may be paused and go on with what it believes, or die;
+a reply may be lost, so that the very same call is made again; a lease may end. With `losses` Redis
+now and then loses its newest writes, as a restart or a failover may, and has another run_id then.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, cast
+
+from redis.asyncio import Redis
+from rejoin.shared import keys, log, queue, record
+from rejoin.shared.clock import now_ms
+from rejoin.shared.ending import Ender, Lives, aftermath, end_message
+from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
+from rejoin.shared.events import Event, FinishReason, Reset
+from rejoin.shared.fold import fold
+from rejoin.shared.frames import Frame
+from rejoin.shared.ids import EventId
+from rejoin.shared.record import Claim, Status
+from rejoin.worker.reaper import Reaper
+
+from tests.support.in_process import kit_for
+from tests.support.messages import MODEL, accept, batch, claim, end, enqueue, place, start
+
+T = TypeVar("T")
+LEASE_SECONDS: Final = 600.0  # ends when the model says so, never by itself
+STEPS: Final = 90
+TO_SETTLE: Final = 1000
+
+
+@dataclass
+class Running:
+    """What a worker believes of a message that it runs."""
+
+    job: str
+    token: str
+    claim: Claim | None = None
+    seen_attempt: int = 0
+    written: int = 0
+    to_end: bool = False
+    ended: bool = False
+
+
+@dataclass
+class Worker:
+    """A worker; `paused` ones do nothing until they go on."""
+
+    name: str
+    runs: dict[str, Running] = field(default_factory=dict)
+    paused: bool = False
+
+
+@dataclass
+class Known:
+    """What the outside was told of a message."""
+
+    accepted_cancel: bool = False
+    claims: set[str] = field(default_factory=set)
+    seen: list[Frame] = field(default_factory=list)
+
+
+class World:
+    """Everything, driven by one seed."""
+
+    def __init__(self, redis: Redis, seed: int, *, losses: bool = False) -> None:
+        self.redis = redis
+        self.losses = losses
+        self.shown: dict[tuple[str, EventId], bytes] = {}
+        self._kept: dict[bytes, bytes] = {}
+        self.rng = random.Random(seed)
+        self.workers = [Worker(f"w{n}") for n in range(3)]
+        self.messages: dict[str, Known] = {}
+        self.ender = Ender(redis, "api", Lives(600, 600))
+        self.kit = kit_for(redis)
+        self._names = 0
+
+    async def run(self) -> None:
+        """Do as the seed says, then let everybody finish, and check all of it."""
+        for _ in range(STEPS):
+            await self._step()
+            await self._check_growth()
+        await self._settle()
+        for message_id in self.messages:
+            await self._check_ended(message_id)
+
+    async def _step(self) -> None:
+        acts: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+            (2, self._post),
+            (4, self._cancel),
+            (2, self._end_by_api),
+            (1, self._reap),
+            (self.losses, self._keep),
+            (self.losses, self._lose),
+            (4, self._lease),
+            (3, self._expire),
+            (2, self._renew),
+            (1, self._die),
+            (2, self._pause),
+            (14, self._go_on),
+        ]
+        weights, choices = [weight for weight, _ in acts], [act for _, act in acts]
+        await self.rng.choices(choices, weights)[0]()
+
+    # What clients and the API do.
+
+    async def _post(self) -> None:
+        if len(self.messages) < 6:
+            message_id = await accept(self.redis)
+            self.messages[message_id] = Known()
+            if self.rng.random() < 0.8:  # else the API died here
+                await self._perhaps_again(lambda: enqueue(self.redis, message_id))
+
+    async def _cancel(self) -> None:
+        if self.messages and self.rng.random() < 0.5:
+            await self._cancel_of(self._any_message())
+
+    async def _cancel_of(self, message_id: str) -> None:
+        ended = await self._perhaps_again(lambda: record.cancel(self.redis, message_id))
+        if ended is None:
+            self.messages[message_id].accepted_cancel = True
+
+    async def _end_by_api(self) -> None:
+        if self.messages:
+            message_id = self._any_message()
+            found = await record.load(self.redis, message_id)
+            if found is not None and found.cancel_asked and found.status is Status.QUEUED:
+                self.messages[message_id].claims.add("api")
+                await self._perhaps_again(lambda: end_message(self.ender, message_id))
+
+    # What befalls workers and leases.
+
+    async def _expire(self) -> None:
+        if self.messages:
+            message_id = self._any_message()
+            await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
+
+    async def _pause(self) -> None:
+        worker = self.rng.choice(self.workers)
+        worker.paused = not worker.paused
+
+    async def _die(self) -> None:
+        at = self.rng.randrange(len(self.workers))
+        self._names += 1
+        self.workers[at] = Worker(f"x{self._names}")
+
+    async def _keep(self) -> None:
+        """Note what Redis holds: all that is written from now on may be lost."""
+        names = await self.redis.keys()
+        self._kept = {name: await self.redis.dump(name) for name in names}
+
+    async def _lose(self) -> None:
+        """Go back to what was noted, under another run_id."""
+        if not self._kept:
+            return
+        await self.redis.flushall()
+        for name, dumped in self._kept.items():
+            await self.redis.restore(name, 600_000, dumped)
+        self._names += 1
+        for message_id in list(self.messages):
+            if await record.load(self.redis, message_id) is None:
+                del self.messages[message_id]
+                continue
+            key = keys.record(message_id)
+            # A second for each loss, so that claims in a test's haste are fewer than milliseconds.
+            fields = {"created_at": f"{now_ms() - 1000 * self._names}"}
+            if await cast(Awaitable[bool], self.redis.hexists(key, "run_id")):
+                fields["run_id"] = f"{self._names}"
+            await cast(Awaitable[int], self.redis.hset(key, mapping=fields))  # type: ignore[arg-type]
+            self.messages[message_id] = Known()
+
+    async def _reap(self) -> None:
+        await Reaper(self.kit).look()
+
+    # What workers do.
+
+    async def _lease(self) -> None:
+        worker = self._awake()
+        if worker is None:
+            return
+        job = self._token()
+        taken = await queue.lease(
+            self.redis,
+            token=job,
+            lease_seconds=LEASE_SECONDS,
+            most=self.rng.randint(1, 2),
+            take_over=self.rng.random() < 0.9,
+        )
+        for message_id in taken:
+            if message_id in worker.runs:
+                del worker.runs[message_id]  # the old run stops; this lease ends by itself
+            else:
+                worker.runs[message_id] = Running(job, self._token())
+
+    async def _renew(self) -> None:
+        worker = self._awake()
+        if worker is not None and worker.runs:
+            held = {message_id: running.job for message_id, running in worker.runs.items()}
+            lost = await self._perhaps_again(
+                lambda: queue.renew(self.redis, held, lease_seconds=LEASE_SECONDS)
+            )
+            for message_id in lost:
+                worker.runs.pop(message_id, None)
+
+    async def _go_on(self) -> None:
+        worker = self._awake()
+        if worker is None or not worker.runs:
+            return
+        message_id = self.rng.choice(sorted(worker.runs))
+        running = worker.runs[message_id]
+        try:
+            await self._next(worker, message_id, running)
+        except Fenced:
+            _drop(worker, message_id, running)
+        except LogEnded:
+            running.ended = True
+        except LogWentBack:
+            assert self.losses, "a log went back by itself"
+            seen = running.claim.attempt if running.claim else 0
+            ((_, newest),) = await log.newest_of(self.redis, [message_id])
+            seen = max(seen, newest.attempt if newest else 0)
+            again = Running(running.job, self._token(), seen_attempt=seen)
+            if worker.runs.get(message_id) is running:
+                worker.runs[message_id] = again
+        except MessageMissing:
+            assert self.losses, "a record is gone"
+            await queue.put_off(self.redis, message_id, running.job)
+            _drop(worker, message_id, running)
+
+    async def _next(self, worker: Worker, message_id: str, running: Running) -> None:
+        if running.ended:
+            if self.rng.random() < 0.3:  # its reply is lost, and all of it is done again
+                await queue.complete(self.redis, message_id, running.job)
+            await self._perhaps_again(
+                lambda: aftermath(self.redis, message_id, job_token=running.job)
+            )
+            _drop(worker, message_id, running)
+        elif running.claim is None:
+            running.claim = await self._perhaps_again(
+                lambda: claim(self.redis, message_id, running.token, seen=running.seen_attempt)
+            )
+            self.messages[message_id].claims.add(running.token)
+            running.to_end = running.claim.cancel_asked
+        elif running.written == 0:
+            await self._write(message_id, running, await self._opening(message_id, running.claim))
+        elif running.to_end or self.rng.random() < 0.2:
+            if self.rng.random() < 0.1:  # at the last moment
+                await self._cancel_of(message_id)
+            await self._end(message_id, running)
+        elif self.rng.random() < 0.1:
+            await self._perhaps_again(
+                lambda: record.hand_over(self.redis, message_id, running.token)
+            )
+            await self._perhaps_again(lambda: queue.release(self.redis, message_id, running.job))
+            _drop(worker, message_id, running)
+        else:
+            words = [f"{running.token} "] * self.rng.randint(1, 3)
+            await self._write(message_id, running, words)
+
+    async def _opening(self, message_id: str, won: Claim) -> list[Event | str]:
+        first: Event = start(message_id, won.attempt)
+        if await log.read(self.redis, message_id, limit=1):
+            first = Reset(None, won.attempt, MODEL, "takeover")
+        elif won.attempt > 1:
+            return [first, Reset(None, won.attempt, MODEL, "takeover")]
+        return [first]
+
+    async def _write(
+        self, message_id: str, running: Running, events: Sequence[Event | str], ending: str = ""
+    ) -> None:
+        assert running.claim is not None
+        sent = batch(message_id, running.claim, running.written, events, ending=ending)
+        appended = await self._perhaps_again(lambda: log.append(self.redis, sent))
+        running.written += len(events)
+        running.to_end |= appended.cancel_asked
+
+    async def _end(self, message_id: str, running: Running) -> None:
+        if running.to_end:
+            await self._write(message_id, running, end(FinishReason.CANCELLED), "cancelled")
+        else:
+            try:
+                await self._write(message_id, running, end(), "done")
+            except CancelAsked:
+                running.to_end = True
+                return
+        running.ended = True
+
+    # Helpers of the world.
+
+    def _any_message(self) -> str:
+        return self.rng.choice(sorted(self.messages))
+
+    def _awake(self) -> Worker | None:
+        awake = [worker for worker in self.workers if not worker.paused]
+        return self.rng.choice(awake) if awake else None
+
+    def _token(self) -> str:
+        self._names += 1
+        return f"t{self._names}"
+
+    async def _perhaps_again(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call; where its reply is lost, make the very same one again, at once or later."""
+        reply = await call()
+        if self.rng.random() < 0.25:
+            if self.rng.random() < 0.3:
+                await self._expire()
+                await self._lease()
+            reply = await call()
+        return reply
+
+    async def _settle(self) -> None:
+        """Let everybody live and go on; leases of the dead end."""
+        for worker in self.workers:
+            worker.paused = False
+        for step in range(TO_SETTLE):
+            if step % 50 == 0:
+                for message_id in self.messages:
+                    await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
+                await self._reap()
+            await self._lease()
+            await self._go_on()
+            if not await self.redis.zcard(keys.QUEUE) and not await self.redis.zcard(keys.OPEN):
+                return
+        raise AssertionError(f"a stall: {[await self._about(m) for m in self.messages]}")
+
+    async def _about(self, message_id: str) -> str:
+        found = await record.load(self.redis, message_id)
+        return f"{await place(self.redis, message_id)} {found and found.status}"
+
+    # What must hold.
+
+    async def _check_growth(self) -> None:
+        """Nobody has been shown an event that is gone or other by now, or one after the end."""
+        for message_id, known in self.messages.items():
+            frames = await log.read_all(self.redis, message_id)
+            for frame in frames:
+                shown = self.shown.setdefault((message_id, frame.id), frame.data)
+                assert shown == frame.data, f"{frame.id} was another event before"
+            assert frames[: len(known.seen)] == known.seen, "the log went back"
+            if any(frame.name == "done" for frame in known.seen):
+                assert frames == known.seen, "something follows the end"
+            known.seen = frames
+
+    async def _check_ended(self, message_id: str) -> None:
+        known, frames = self.messages[message_id], await log.read_all(self.redis, message_id)
+        assert [f.name for f in frames if f.name in ("done", "failed")] == ["done"]
+        assert frames[-1].name == "done"
+        assert [frame.name for frame in frames].count("usage") == 1
+        writers = attempts_of(frames)
+        message = fold(frames)
+        assert not message.gap
+        last = writers[max(writers)]
+        assert set(message.text.split()) <= last, "text of another attempt stands"
+        found = await record.load(self.redis, message_id)
+        assert found is not None
+        assert found.ended
+        assert found.attempt == frames[-1].id.attempt, "claimed after its end"
+        if not self.losses:
+            assert found.attempt <= len(known.claims), "a claim counted twice"
+        assert message.end is not None
+        cancelled = message.end.fields["finish_reason"] == "cancelled"
+        assert cancelled == (found.status is Status.CANCELLED)
+        if known.accepted_cancel:
+            assert cancelled, "a cancel that was accepted is lost"
+        assert await place(self.redis, message_id) == (None, None, False)
+        assert await self.redis.exists(keys.job(message_id)) == 0
+
+
+def _drop(worker: Worker, message_id: str, running: Running) -> None:
+    if worker.runs.get(message_id) is running:
+        del worker.runs[message_id]
+
+
+def attempts_of(frames: Sequence[Frame]) -> dict[int, set[str]]:
+    """Who wrote each attempt; ids dense within one, growing over all, and one writer an attempt."""
+    writers: dict[int, set[str]] = {}
+    for before, frame in zip([None, *frames], frames, strict=False):
+        attempt, sequence = frame.id
+        if before is not None and before.id.attempt == attempt:
+            assert sequence == before.id.sequence + 1, f"a hole or a double at {frame.id}"
+        else:
+            assert before is None or attempt > before.id.attempt, f"{frame.id} goes back"
+            assert sequence == 0, f"{frame.id} begins an attempt"
+            assert frame.name == ("start" if before is None else "reset"), frame
+        who = writers.setdefault(attempt, set())
+        if frame.name == "text":
+            who.add(frame.json.decode().split('"')[3].strip())
+        assert len(who) <= 1, f"two writers in attempt {attempt}: {who}"
+    return writers
