@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.chaos.plan import APIS, WORKERS
 from tests.support.cutting_proxy import Cut, CuttingProxy, cutting_proxy
-from tests.support.processes import Stack, rejoin_stack
+from tests.support.processes import Process, Stack, rejoin_stack
 from tests.support.provider_server import provider_process
 from tests.support.redis_server import RedisServer, need_binary
 
@@ -25,6 +25,7 @@ SETTINGS: Final = {
     "REJOIN_DRAIN_SECONDS": f"{DRAIN_SECONDS:g}",
     "REJOIN_LOG_TTL_SECONDS": str(LOG_TTL_SECONDS),
     "REJOIN_MAX_ATTEMPTS": "100000",
+    "REJOIN_PROVIDER_RETRIES": "5",
     "REJOIN_KEEPALIVE_SECONDS": "1",
     "REJOIN_RETRY_MILLISECONDS": "100",
     "REJOIN_TIMEOUT_FIRST_TOKEN": "5",
@@ -68,10 +69,18 @@ def cluster(keep_logs: Path | None = None) -> Iterator[Cluster]:
             port = lasting_port()
             stack.new_api(REJOIN_PORT=str(port)).port = port
         for _ in range(WORKERS):
-            stack.new_worker().start()
-        for api in stack.apis:
-            api.start()
+            stack.new_worker()
+        for process in (*stack.apis, *stack.workers):
+            process.launch()
+        for process in (*stack.apis, *stack.workers):
+            process.until(lambda process=process: times_up(process) > 0)
         yield Cluster(redis, stack)
+
+
+def times_up(process: Process) -> int:
+    """How many times a process has said that it is up: from then on it hears signals."""
+    said = process.said()
+    return said.count("messages at once") + said.count("Application startup complete")
 
 
 @contextmanager

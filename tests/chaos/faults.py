@@ -7,7 +7,7 @@ from typing import Final
 
 import redis as redis_py
 
-from tests.chaos.cluster import Cluster, Doors
+from tests.chaos.cluster import Cluster, Doors, times_up
 from tests.chaos.plan import FaultPlan, Kind
 from tests.chaos.tally import Tally
 from tests.support.processes import Api, Process, Worker
@@ -15,7 +15,6 @@ from tests.support.processes import Api, Process, Worker
 API_EXIT_SECONDS: Final = 6.0  # the contract's five, and the machine's own
 WORKER_EXIT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.25
-_WORKER_IS_UP: Final = "messages at once"
 
 
 class Faults:
@@ -105,12 +104,9 @@ class Faults:
 
     async def _start(self, process: Process) -> None:
         """Start it and wait until it hears signals, whether Redis is there or not."""
-        before = process.said().count(_WORKER_IS_UP)
-        if isinstance(process, Api):
-            await asyncio.to_thread(process.start_unready)
-        else:
-            up = lambda: process.said().count(_WORKER_IS_UP) > before  # noqa: E731
-            await asyncio.to_thread(lambda: process.launch().until(up))
+        before = times_up(process)
+        process.launch()
+        await asyncio.to_thread(process.until, lambda: times_up(process) > before)
 
     async def _end_redis(self, end: Callable[[], None], seconds: float) -> None:
         async with self._redis_lock:

@@ -8,7 +8,7 @@ from tests.chaos.report import report
 from tests.chaos.run import play
 
 SEED: Final = 20261121
-SECONDS: Final = 40.0
+SECONDS: Final = 30.0
 
 
 def test_whatever_breaks_every_reader_gets_every_event_once_and_an_end() -> None:
