@@ -80,6 +80,16 @@ async def test_a_message_broken_off_keeps_its_text_and_marks_the_new_attempt(
     assert (await ids(any_redis, message_id))[3:] == ["2-0", "2-1", "2-2"]
 
 
+async def test_its_usage_counts_the_text_of_the_run_that_was_lost(
+    any_redis: Redis, ender: Ender
+) -> None:
+    message_id, _ = await running(any_redis, "four words of text")
+    await end_message(ender, message_id)
+    usage = dict(await told(any_redis, message_id))["usage"]
+    assert usage["estimated"] is True
+    assert cast(int, usage["output_tokens"]) > 0
+
+
 async def test_ending_twice_is_ending_once(any_redis: Redis, ender: Ender) -> None:
     message_id = await post(any_redis)
     await end_message(ender, message_id)

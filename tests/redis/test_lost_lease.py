@@ -41,6 +41,9 @@ async def test_a_dead_workers_message_is_taken_over_when_its_lease_ends(
     assert [frame.name for frame in frames].count("reset") == 1
     assert fold(frames).text == "the whole"
     assert fold(frames).attempts[-1]["attempt"] == 2
+    usage = fold(frames).usage
+    assert usage is not None
+    assert usage["estimated"] is True  # both runs are billed, and the first had no time to report
 
 
 async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
