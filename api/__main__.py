@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 import uvicorn
+
 from rejoin.api.app import create_app
 from rejoin.api.sockets import listen
 from rejoin.shared.connections import open_redis, ping

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from rejoin.shared.events import dumps
 from starlette.responses import Response
+
+from rejoin.shared.events import dumps
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 

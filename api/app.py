@@ -4,6 +4,11 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from rejoin.api import problems
 from rejoin.api.context import Context
 from rejoin.api.drain import drain_on_signal
@@ -20,10 +25,6 @@ from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.settings import Settings, load_settings
-from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 _CORS_ALLOWED: Final = ("Content-Type", "Idempotency-Key", "Last-Event-ID")
 _CORS_EXPOSED: Final = ("Location", "Retry-After")

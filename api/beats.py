@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from redis.asyncio import Redis
+
 from rejoin.shared import log
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import EventId

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator
 from typing import Final, cast
 
-from rejoin.shared.errors import BadRequest
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
+
+from rejoin.shared.errors import BadRequest
 
 _BODY_SECONDS: Final = 60  # for a whole body: uvicorn itself waits for ever
 _DEEPEST: Final = 4

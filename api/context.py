@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
+
 from rejoin.api.hub import Hub
 from rejoin.shared.settings import Settings
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol, Self
 
 from redis.asyncio import Redis
+
 from rejoin.api.batches import Batch, joined
 from rejoin.api.beats import Beats
 from rejoin.api.watch import Watch

@@ -5,11 +5,12 @@ from importlib.metadata import version
 from typing import Final, cast
 
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
+
 from rejoin.api.answers import json_answer
 from rejoin.api.schemas import MessageBody
 from rejoin.api.shapes import SHAPES, Schema
-from starlette.requests import Request
-from starlette.responses import Response
 
 _SCHEMAS: Final = "#/components/schemas/"
 _ID: Final[Schema] = {

@@ -5,6 +5,11 @@ from http import HTTPStatus
 from typing import Final
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
 from rejoin.api.answers import json_answer
 from rejoin.api.unread import UnreadResponse
 from rejoin.shared.errors import (
@@ -16,10 +21,6 @@ from rejoin.shared.errors import (
     RejoinError,
     Unavailable,
 )
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import ExceptionHandler
 
 MEDIA_TYPE: Final = "application/problem+json"
 

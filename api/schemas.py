@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal, Never
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
+
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
 

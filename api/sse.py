@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from starlette.types import Receive, Scope, Send
+
 from rejoin.api.hub import Hub
 from rejoin.api.tail import Tail
 from rejoin.shared.ids import EventId
-from starlette.types import Receive, Scope, Send
 
 # no-transform and X-Accel-Buffering: proxies compress or buffer streams else (nginx, Cloudflare).
 HEADERS: Final = (

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
+
 from rejoin.client.backoff import Backoff, Patience, parse_retry_after
 from rejoin.client.errors import TRY_AGAIN, UnexpectedReply, Unreachable, refusal
 from rejoin.client.replies import Accepted, Model, Models, Snapshot

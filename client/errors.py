@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 import httpx
+
 from rejoin.shared.errors import (
     BadRequest,
     Conflict,

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
+
 from rejoin.client.backoff import Backoff, Patience, parse_retry_after
 from rejoin.client.errors import TRY_AGAIN, UnexpectedReply, Unreachable, refusal
 from rejoin.shared.ids import EventId

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from rejoin.api import bodies
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
@@ -12,8 +15,6 @@ from rejoin.shared import record
 from rejoin.shared.ending import Ender, Lives, end_message
 from rejoin.shared.errors import BadRequest, Conflict
 from rejoin.shared.record import Status
-from starlette.requests import Request
-from starlette.responses import Response
 
 ENDER: Final = "api"  # the name in the record of an API that ends a message no worker runs
 

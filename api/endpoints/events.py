@@ -5,14 +5,15 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
 from rejoin.api import problems, sse
 from rejoin.api.event_pages import page_of_events
 from rejoin.api.owner import owner_of
 from rejoin.shared.errors import BadRequest, LogUnavailable, NotFound, RejoinError
 from rejoin.shared.ids import EventId, is_message_id
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 if TYPE_CHECKING:
     from rejoin.api.context import Context

@@ -2,13 +2,14 @@
 
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.shared.connections import ping
 from rejoin.shared.errors import Unavailable
-from starlette.requests import Request
-from starlette.responses import Response
 
 _PING_SECONDS: Final = 1.5
 

@@ -3,6 +3,9 @@
 import re
 from typing import Final
 
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
 from rejoin.api import accept, bodies, sse
 from rejoin.api.accept import Accepted, Offer
 from rejoin.api.answers import json_answer
@@ -15,8 +18,6 @@ from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.ids import EventId
-from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
 
 _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
 

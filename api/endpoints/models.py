@@ -2,10 +2,11 @@
 
 from dataclasses import asdict
 
-from rejoin.api.answers import json_answer
-from rejoin.shared import catalogue
 from starlette.requests import Request
 from starlette.responses import Response
+
+from rejoin.api.answers import json_answer
+from rejoin.shared import catalogue
 
 
 async def models(_: Request) -> Response:

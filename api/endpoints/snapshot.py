@@ -7,6 +7,9 @@ import re
 import time
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
@@ -17,8 +20,6 @@ from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import is_message_id
 from rejoin.shared.record import Record
-from starlette.requests import Request
-from starlette.responses import Response
 
 MOST_WAIT_SECONDS: Final = 60
 _LOOKS: Final = 3  # an end that came between two reads; there is no second one

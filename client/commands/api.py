@@ -1,6 +1,7 @@
 """`rejoin api`: become the API's process."""
 
 import click
+
 from rejoin.client.commands.replace import replace_by
 
 

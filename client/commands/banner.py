@@ -1,8 +1,9 @@
 """What `rejoin dev` says when everything runs."""
 
-from rejoin.shared.catalogue import providers
 from rich.console import Console
 from rich.text import Text
+
+from rejoin.shared.catalogue import providers
 
 
 def show(url: str, redis: str) -> None:

@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 import click
+
 from rejoin.client.client import Client
 from rejoin.client.commands.printing import note, printer
 from rejoin.client.commands.watching import (

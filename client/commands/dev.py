@@ -6,6 +6,7 @@ import signal
 import sys
 
 import click
+
 from rejoin.client.commands import redis_binaries
 from rejoin.client.commands.banner import show
 from rejoin.client.commands.embedded import EmbeddedRedis

@@ -10,6 +10,9 @@ from typing import Final
 
 import click
 import httpx
+from rich.console import Console
+from rich.text import Text
+
 from rejoin.client.commands import installation, redis_binaries
 from rejoin.client.commands.children import module
 from rejoin.client.commands.embedded import EmbeddedRedis
@@ -19,8 +22,6 @@ from rejoin.shared.catalogue import check_model, providers
 from rejoin.shared.errors import RejoinError, SettingsError
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings, load_settings, unheeded
-from rich.console import Console
-from rich.text import Text
 
 _CHECK_SECONDS: Final = 20
 _MARKS: Final = {

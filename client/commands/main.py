@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Final
 
 import click
+
 from rejoin.shared.errors import BadRequest, RejoinError, SettingsError
 
 _COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "doctor")

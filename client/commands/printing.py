@@ -4,6 +4,7 @@ import sys
 from typing import Final, Protocol
 
 import click
+
 from rejoin.client.reading import Change
 from rejoin.shared.events import dumps
 from rejoin.shared.fold import Message

@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 
 import click
 import httpx
+
 from rejoin.client.backoff import Backoff
 from rejoin.client.commands.children import Child, Command, describe, module
 from rejoin.client.commands.embedded import EmbeddedRedis

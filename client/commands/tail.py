@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import click
+
 from rejoin.client.client import Client
 from rejoin.client.commands.printing import Events, printer
 from rejoin.client.commands.watching import INTERRUPTED, open_tail, print_all, server_url

@@ -1,6 +1,7 @@
 """`rejoin worker`: become a worker's process."""
 
 import click
+
 from rejoin.client.commands.replace import replace_by
 
 

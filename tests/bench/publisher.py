@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import uvloop
 from redis.asyncio import Redis
+
 from rejoin.shared import log, record
 from rejoin.shared.clock import iso, now_ms
 from rejoin.shared.connections import open_redis
@@ -17,7 +18,6 @@ from rejoin.shared.ids import EventId, new_message_id
 from rejoin.shared.log import Batch
 from rejoin.shared.record import Record, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
-
 from tests.bench.child import reply
 from tests.bench.pace import ROUND_SECONDS, Pace
 from tests.bench.samples import stamp

@@ -7,8 +7,8 @@ from typing import Final
 
 import psutil
 import redis as redis_py
-from rejoin.shared import keys
 
+from rejoin.shared import keys
 from tests.chaos.cluster import LEASE_SECONDS, LOG_TTL_SECONDS, Cluster
 from tests.support.processes import Process
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+
 from rejoin.client import BadRequest, Client, Conflict, Event, Message, NotFound
 from rejoin.client.reading import changes
-
 from tests.support.caller import UNKNOWN_ID
 from tests.support.cutting_proxy import Cut, cutting_proxy, random_cuts
 from tests.support.processes import Stack

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+
 from rejoin.client import (
     BadRequest,
     Client,
@@ -15,7 +16,6 @@ from rejoin.client import (
     Unreachable,
 )
 from rejoin.client import client as client_module
-
 from tests.clients.toy_server import Reply, Request, no_content, problem, reply, toy_server
 from tests.support.redis_server import free_port
 

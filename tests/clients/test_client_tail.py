@@ -5,10 +5,10 @@ import random
 from collections.abc import Sequence
 
 import pytest
+
 from rejoin.client import BadRequest, Client, Event, NotFound, UnexpectedReply, Unreachable
 from rejoin.client import tail as tail_module
 from rejoin.shared.ids import EventId
-
 from tests.clients.toy_server import (
     Entry,
     Reply,

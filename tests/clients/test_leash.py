@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from rejoin.client.commands.children import LEASH
 
 WITHIN = 15

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rejoin.client import Client, Message
 from rejoin.client import tail as tail_module
 from rejoin.client.reading import changes
-
 from tests.clients.toy_server import Entry, ToyLog, plain_log, stream, toy_server
 
 WITHIN = 20

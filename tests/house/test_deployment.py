@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from rejoin.shared.settings import LATER, PREFIX, Settings
 
+from rejoin.shared.settings import LATER, PREFIX, Settings
 from tests.house.tree import ROOT, SIDES, pyproject
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FinishReason
 from rejoin.worker.providers.base import (

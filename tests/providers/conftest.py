@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from rejoin.worker.providers.openai import OpenAIProvider
 
+from rejoin.worker.providers.openai import OpenAIProvider
 from tests.support.provider_server import ProviderServer
 
 KEY = "a-key-of-no-known-form"

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason
 from rejoin.worker.providers.base import (

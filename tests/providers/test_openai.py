@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers.base import (
@@ -14,7 +15,6 @@ from rejoin.worker.providers.base import (
     UsageChunk,
 )
 from rejoin.worker.providers.openai import OpenAIProvider, takes_new_limit
-
 from tests.providers.answers import SAMPLES, STOP, WIRE, answer, ask, collect, failure
 from tests.providers.conftest import KEY
 from tests.support.provider_script import (

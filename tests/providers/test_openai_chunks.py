@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason
 from rejoin.worker.providers.base import (
@@ -18,7 +19,6 @@ from rejoin.worker.providers.base import (
     UsageChunk,
 )
 from rejoin.worker.providers.openai_chunks import Completion
-
 from tests.providers.answers import SAMPLES, STOP, WIRE
 from tests.support.provider_script import choice, sse
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+
 from rejoin.shared import catalogue
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode

@@ -10,8 +10,8 @@ import fakeredis
 import pytest
 from hypothesis import settings
 from redis.asyncio import Redis
-from rejoin.shared.connections import open_redis
 
+from rejoin.shared.connections import open_redis
 from tests.support.redis_server import RedisServer
 
 settings.register_profile("rejoin", deadline=None)

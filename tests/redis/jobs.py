@@ -4,9 +4,9 @@ from collections.abc import Awaitable
 from typing import Final, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue
 from rejoin.shared.ids import new_message_id
-
 from tests.support.messages import enqueue
 
 LEASE: Final = 5.0  # seconds

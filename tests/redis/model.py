@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import Ender, Lives, aftermath, end_message
@@ -22,7 +23,6 @@ from rejoin.shared.frames import Frame
 from rejoin.shared.ids import EventId
 from rejoin.shared.record import Claim, Status
 from rejoin.worker.reaper import Reaper
-
 from tests.support.in_process import kit_for
 from tests.support.messages import MODEL, accept, batch, claim, end, enqueue, place, start
 

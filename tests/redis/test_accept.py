@@ -6,13 +6,13 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue, record
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import RequestUnreadable, Unavailable
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Record, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
-
 from tests.support.messages import LIFE, accept, claim
 
 REQUEST = StoredRequest(

@@ -11,10 +11,10 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+
 from rejoin.shared import log, queue, record
 from rejoin.shared.connections import open_redis, ping, redis_or_away
 from rejoin.shared.errors import LogUnavailable
-
 from tests.support.messages import accept, batch, claim, ids, start, until
 from tests.support.redis_server import RedisServer, free_port, redis_server
 

@@ -5,10 +5,10 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, record
 from rejoin.shared.errors import CancelAsked, MessageMissing
 from rejoin.shared.record import Status
-
 from tests.support.messages import accept, batch, claim, end, start
 
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
-from rejoin.shared import log, queue, record
 
+from rejoin.shared import log, queue, record
 from tests.support.messages import accept, batch, claim, ids, place, post
 
 # From before the first byte is sent to past the last one that comes back.

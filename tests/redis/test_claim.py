@@ -6,11 +6,11 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, record
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogEnded, MessageMissing
 from rejoin.shared.record import Status
-
 from tests.support.messages import accept, batch, claim, end, ids, start
 
 

@@ -1,6 +1,7 @@
 """A connection to Redis that was lost says so, under uvloop too."""
 
 import uvloop
+
 from rejoin.shared.connections import open_redis, ping
 from rejoin.shared.errors import LogUnavailable
 

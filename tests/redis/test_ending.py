@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import ending, keys, log, queue, record
 from rejoin.shared.ending import Ender, Lives, end_message
 from rejoin.shared.errors import Fenced, LogEnded, LogWentBack
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.shared.frames import Frame
 from rejoin.shared.record import Record, Status
-
 from tests.support.messages import LIFE, accept, batch, claim, end, ids, place, post, start
 
 FAILURE = Failed(FailureCode.INTERNAL, "the job could not be run", retryable=True)

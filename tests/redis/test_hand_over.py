@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, record
 from rejoin.shared.fold import fold
-
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.messages import place, post, until, until_true
 from tests.support.redis_server import RedisServer

@@ -7,11 +7,11 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.api.hub import Hub
 from rejoin.shared import keys
 from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import EventId
-
 from tests.support import messages
 from tests.support.messages import until_true
 from tests.support.redis_server import RedisServer

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import idempotency
 from rejoin.shared.idempotency import Use
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
+
 from rejoin.shared import live as live_module
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import LogUnavailable
-
 from tests.support.listening import SOON, listening
 from tests.support.messages import until
 from tests.support.redis_server import RedisServer, need_binary, redis_server

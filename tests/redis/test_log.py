@@ -1,12 +1,12 @@
 """The log takes each batch once and in order, tells who reads along, and lives as long as asked."""
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log
 from rejoin.shared.errors import (
     Fenced,
     MessageMissing,
 )
-
 from tests.support.messages import accept, batch, claim, end, ids, start
 
 

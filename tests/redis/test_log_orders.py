@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+
 from rejoin.shared import log, record
 from rejoin.shared.errors import (
     Fenced,
     LogWentBack,
 )
-
 from tests.support.messages import accept, batch, claim
 
 each_example_has_its_own_message = settings(

@@ -5,9 +5,9 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+
 from rejoin.shared import log
 from rejoin.shared.ids import EventId
-
 from tests.support.messages import accept, batch, claim, end, start
 
 each_example_has_its_own_message = settings(

@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, record
 from rejoin.shared.errors import (
     CancelAsked,
@@ -17,7 +18,6 @@ from rejoin.shared.errors import (
 from rejoin.shared.events import FinishReason, Text
 from rejoin.shared.frames import encode, is_end
 from rejoin.shared.ids import EventId
-
 from tests.support.messages import accept, batch, claim, end, ids, start, texts
 
 

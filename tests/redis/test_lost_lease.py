@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.fold import fold
 from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
-
 from tests.support.in_process import (
     SCRIPT,
     kit_for,

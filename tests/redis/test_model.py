@@ -5,8 +5,8 @@ from hashlib import sha1
 
 import pytest
 from redis.asyncio import Redis
-from rejoin.shared import scripts
 
+from rejoin.shared import scripts
 from tests.redis.model import World
 
 SEEDS = 40

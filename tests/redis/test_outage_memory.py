@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import record
 from rejoin.shared.fold import Message, fold
 from rejoin.worker.writer import MOST_WAITING_BYTES
-
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.messages import place, post, until_true
 from tests.support.redis_server import RedisServer

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue
 from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import new_message_id
-
 from tests.redis.jobs import expire_lease, lease, queued, tokens
 from tests.support.messages import enqueue, place
 

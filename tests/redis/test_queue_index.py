@@ -2,10 +2,10 @@
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue
 from rejoin.shared.errors import OverLimit
 from rejoin.shared.ids import new_message_id
-
 from tests.redis.jobs import lease, queued
 from tests.support.messages import accept
 

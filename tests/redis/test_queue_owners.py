@@ -1,8 +1,8 @@
 """Only its owner keeps a job, gives it back, or takes it off."""
 
 from redis.asyncio import Redis
-from rejoin.shared import keys, queue
 
+from rejoin.shared import keys, queue
 from tests.redis.jobs import LEASE, expire_lease, lease, queued, tokens
 from tests.support.messages import place, post
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable
 from typing import cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.fold import fold
 from rejoin.shared.ids import new_message_id
 from rejoin.worker.reaper import Reaper
-
 from tests.redis.jobs import lease
 from tests.support.in_process import kit_for, until_ended, worker_on
 from tests.support.messages import (

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, queue, record
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.fold import fold
@@ -14,7 +15,6 @@ from rejoin.shared.frames import Frame
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Status
 from rejoin.worker.providers.base import Chunk, ModelRequest, TextChunk
-
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.messages import accept, enqueue, place, post, until, until_true
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts

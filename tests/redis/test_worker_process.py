@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, record
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
-
 from tests.support.in_process import until_ended, until_events
 from tests.support.messages import place, post, until
 from tests.support.processes import Worker

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.connections import open_redis
 from rejoin.shared.frames import Frame
@@ -16,7 +17,6 @@ from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
 from rejoin.worker.writer import Appender
-
 from tests.support.messages import until
 
 SCRIPT: Final = "script/x"  # the model that a test's own provider answers

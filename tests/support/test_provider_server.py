@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers.base import (
     Chunk,
@@ -14,7 +15,6 @@ from rejoin.worker.providers.base import (
     UsageChunk,
 )
 from rejoin.worker.providers.openai import OpenAIProvider
-
 from tests.providers.answers import STOP, answer, ask, failure
 from tests.support.provider_script import simulated_text, simulated_words
 from tests.support.provider_server import ProviderServer, provider_process

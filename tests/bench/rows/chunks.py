@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 from arq import create_pool
 from arq.connections import RedisSettings
-from rejoin.shared.ids import new_message_id
 
+from rejoin.shared.ids import new_message_id
 from tests.bench.baseline_arq import arq_workers
 from tests.bench.child import Child
 from tests.bench.machine import cpu_seconds

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Final
 
 import redis as redis_py
+
 from rejoin.shared import keys
 from rejoin.shared.ids import new_message_id
-
 from tests.bench.baseline_arq import arq_workers
 from tests.bench.plan import Plan, say
 from tests.bench.table import Line

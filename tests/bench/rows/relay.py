@@ -10,7 +10,6 @@ from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Record, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
-
 from tests.bench.machine import cpu_seconds
 from tests.bench.plan import Plan, say
 from tests.bench.table import Line

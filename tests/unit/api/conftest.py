@@ -6,6 +6,7 @@ import fakeredis
 import httpx
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.api.app import create_app
 from rejoin.api.context import Context
 from rejoin.shared.settings import Settings

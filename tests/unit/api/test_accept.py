@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.api import accept
 from rejoin.api.accept import Accepted, Offer
 from rejoin.api.bounds import redis_answers

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
 from rejoin.api.app import Application, create_app
 from rejoin.api.context import Context
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 MESSAGE = {"model": "demo/echo", "input": "hi"}
 

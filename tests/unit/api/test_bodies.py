@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from rejoin.api import bodies
-from rejoin.shared.errors import BadRequest
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
+
+from rejoin.api import bodies
+from rejoin.shared.errors import BadRequest
 
 JSON = "application/json"
 LIMIT = 100

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from rejoin.api.bounds import ANSWER_SECONDS, redis_answers
 from rejoin.shared.errors import Unavailable
 

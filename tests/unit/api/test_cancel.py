@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from rejoin.api import accept
 from rejoin.api.accept import Offer
 from rejoin.api.app import Application

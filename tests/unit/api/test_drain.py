@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
+
 from rejoin.api.drain import drain_on_signal
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

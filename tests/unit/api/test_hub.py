@@ -6,10 +6,10 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.api import batches
 from rejoin.api.batches import Batch, joined
 from rejoin.shared import keys
-
 from tests.support import tails
 from tests.support.tails import MESSAGE_ID, MemoryHub, Socket, memory_hub, opened, text, turns
 

@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 import pytest
+
 from rejoin.api.sockets import listen
 
 NOWHERE: Final = "redis://127.0.0.1:1/0"

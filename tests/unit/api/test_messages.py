@@ -1,9 +1,10 @@
 """What a POST's headers ask for."""
 
 import pytest
+from starlette.datastructures import Headers
+
 from rejoin.api.endpoints.messages import idempotency_key, prefers_stream
 from rejoin.shared.errors import BadRequest
-from starlette.datastructures import Headers
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import httpx
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+from starlette.routing import Route
+
 from rejoin.api import app as app_module
 from rejoin.api.app import Application
 from rejoin.api.context import Context
 from rejoin.api.endpoints.events import EVENTS_PATH
 from rejoin.api.openapi import document
-from starlette.routing import Route
 
 
 def against(shape: str, answer: object) -> None:

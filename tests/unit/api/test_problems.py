@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
 from rejoin.api import problems
 from rejoin.api.unread import UnreadResponse
 from rejoin.shared.errors import (
@@ -16,8 +19,6 @@ from rejoin.shared.errors import (
     OverLimit,
     Unavailable,
 )
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 
 def members(response: Response) -> dict[str, Any]:

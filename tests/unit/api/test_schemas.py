@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from rejoin.api.schemas import to_request
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn

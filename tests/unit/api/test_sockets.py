@@ -4,6 +4,7 @@ import socket
 import sys
 
 import pytest
+
 from rejoin.api.sockets import listen
 
 

@@ -1,10 +1,10 @@
 """What waits for a client that does not read is bounded; the log keeps the rest."""
 
 import pytest
+
 from rejoin.api.batches import JOINED_BYTES
 from rejoin.api.tail import BOUND_BYTES
 from rejoin.shared.frames import Frame
-
 from tests.support.tails import Socket, done, joined, memory_hub, opened, text, turns
 
 KIB = 1024

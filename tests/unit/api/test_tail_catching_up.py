@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from rejoin.shared.ids import EventId
 
+from rejoin.shared.ids import EventId
 from tests.support.tails import (
     RESET,
     MemoryHub,

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from rejoin.api import unread
 from rejoin.api.unread import UnreadResponse
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared import events
 from rejoin.shared.events import (
     Done,

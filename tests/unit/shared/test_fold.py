@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.events import Done, Event, FinishReason, Reset, Start, Step, Text, Usage, dumps
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.frames import Frame, encode

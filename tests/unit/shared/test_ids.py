@@ -5,6 +5,7 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.ids import EventId, is_message_id, new_message_id
 
 ids = st.builds(EventId, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))

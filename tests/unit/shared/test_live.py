@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+
 from rejoin.shared import live as live_module
 from rejoin.shared.errors import LogUnavailable
-
 from tests.support.listening import SOON, listening
 from tests.support.scripted_redis import scripted_redis
 

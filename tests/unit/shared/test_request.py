@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.request import StoredRequest, StoredTurn
 
 texts = st.text(st.characters(exclude_categories=("Cs",)))

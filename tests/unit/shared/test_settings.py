@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import LATER, PREFIX, Settings, is_loopback, load_settings, unheeded
 

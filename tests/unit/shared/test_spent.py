@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.events import Event, FinishReason, Reasoning, Reset, Start, Step, Text, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode

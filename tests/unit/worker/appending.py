@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared import log
 from rejoin.shared.ending import Lives
 from rejoin.shared.errors import LogRefused, LogUnavailable

@@ -13,6 +13,7 @@ import pytest
 from arq.connections import ArqRedis
 from arq.worker import Function, Worker, func
 from fakeredis import FakeAsyncRedis
+
 from rejoin.shared import keys, queue
 from rejoin.worker.arq_worker import MAX_TRIES, LeasedWorker, run_message_function
 

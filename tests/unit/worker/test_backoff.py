@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.worker.backoff import pause_seconds
 
 LONGEST = {1: 0.5, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8, 100: 8}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 

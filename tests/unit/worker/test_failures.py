@@ -1,6 +1,7 @@
 """A run that failed: the contract's code, and no word of what went wrong inside."""
 
 import pytest
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.worker.failures import DEADLINE, INTERNAL, exhausted, failure_of, timeout_of

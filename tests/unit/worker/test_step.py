@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Usage
 from rejoin.worker.deadlines import Deadlines
@@ -22,7 +23,6 @@ from rejoin.worker.providers.base import (
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
-
 from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 from tests.unit.worker.appending import HeldLog, new_writer, running
 

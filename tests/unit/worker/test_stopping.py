@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 
 

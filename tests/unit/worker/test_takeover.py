@@ -1,6 +1,7 @@
 """Where a new attempt goes on: after the last finished step, or from nothing."""
 
 import pytest
+
 from rejoin.shared.events import Event, FinishReason, Reset, Start, Step, Text, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode

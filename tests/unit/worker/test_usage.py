@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rejoin.shared.events import Usage
 from rejoin.worker.providers.base import ModelRequest, Turn, UsageChunk
 from rejoin.worker.usage import decimal_string, estimated_usage, usage_event

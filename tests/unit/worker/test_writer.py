@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+
 from rejoin.shared import log
 from rejoin.shared.errors import (
     CancelAsked,
@@ -20,7 +21,6 @@ from rejoin.shared.errors import (
 from rejoin.shared.events import Done, FinishReason, Text, Usage
 from rejoin.worker.stopping import Stop
 from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
-
 from tests.unit.worker.appending import HeldLog, Stops, new_writer, running
 
 NO_REDIS = cast(Redis, None)
