@@ -12,9 +12,11 @@ from tests.support.sse_reader import RetryField, SseFrame, SseReader, open_tail
 TEXT = "an answer longer than the life of the process that sends it " * 5
 
 
-async def leave(url: str, after: int) -> SseReader:
+async def leave(url: str, after: int, ready: asyncio.Barrier) -> SseReader:
+    """Read some events, tell that they are read, and read on to the end of the stream."""
     async with open_tail(url) as tail:
         await tail.read_n(after)
+        await ready.wait()
         await tail.read_until_end(within=8)
     return tail
 
@@ -23,9 +25,9 @@ async def test_streams_end_with_a_retry_and_go_on_at_the_other_api(stack: Stack)
     other = stack.new_api().start()
     async with caller(stack.url) as api, caller(other.url) as elsewhere:
         message_id = await api.accepted(TEXT, rate=30)
-        leaving = [asyncio.create_task(leave(api.events(message_id), n)) for n in range(12)]
-        async with open_tail(api.events(message_id)) as tail:
-            await tail.read_n(12)
+        ready = asyncio.Barrier(13)
+        leaving = [asyncio.create_task(leave(api.events(message_id), n, ready)) for n in range(12)]
+        await asyncio.wait_for(ready.wait(), 10)
         stack.api.signal_stop()
         left = await asyncio.gather(*leaving)
         assert await asyncio.to_thread(stack.api.wait, 5) == 0
@@ -51,9 +53,9 @@ async def test_streams_end_with_a_retry_and_go_on_at_the_other_api(stack: Stack)
 async def test_clients_are_told_to_come_back_at_different_times(stack: Stack) -> None:
     async with caller(stack.url) as api:
         message_id = await api.accepted("wait " * 100, rate=5)
-        leaving = [asyncio.create_task(leave(api.events(message_id), 1)) for _ in range(20)]
-        async with open_tail(api.events(message_id)) as tail:
-            await tail.read_n(2)
+        ready = asyncio.Barrier(21)
+        leaving = [asyncio.create_task(leave(api.events(message_id), 1, ready)) for _ in range(20)]
+        await asyncio.wait_for(ready.wait(), 10)
         assert await asyncio.to_thread(stack.api.terminate, 5) == 0
         waits = {gone.retries[-1].milliseconds for gone in await asyncio.gather(*leaving)}
     assert len(waits) > 5

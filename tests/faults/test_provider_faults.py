@@ -136,8 +136,8 @@ async def test_a_killed_workers_call_is_made_again_by_the_next(own_redis: RedisS
         message_id = await ask(api, "words=60&rate=30")
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(10)
-            await asyncio.to_thread(stack.new_worker().start)  # our provider goes on meanwhile
             stack.worker.kill()
+            await asyncio.to_thread(stack.worker.start)  # in a thread: our provider goes on
             frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
         assert frames[-1].event == "done", frames[-1]

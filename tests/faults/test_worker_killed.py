@@ -2,22 +2,31 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.caller import Caller, Stopwatch, assert_whole_log, caller, visible_text
-from tests.support.processes import Stack
+from tests.support.processes import Stack, Worker
 from tests.support.sse_reader import SseFrame, open_tail
 
 TEXT = "one worker begins this answer and another one ends it " * 4
+
+
+@pytest.fixture
+def two_workers(stack: Stack) -> Stack:
+    """The stack with a second worker: either may take a message."""
+    stack.new_worker().start()
+    return stack
 
 
 def resets(frames: list[SseFrame]) -> list[SseFrame]:
     return [frame for frame in frames if frame.event == "reset"]
 
 
-async def followed(api: Caller, message_id: str, seen: asyncio.Event, after: int) -> list[SseFrame]:
-    async with open_tail(api.events(message_id)) as tail:
-        await tail.read_n(after)
-        seen.set()
-        return await tail.read_until_end(within=20)
+async def runner_of(stack: Stack, api: Caller, message_id: str) -> Worker:
+    """The worker that runs a message right now."""
+    ran_by = (await api.snapshot(message_id))["attempts"][-1]["worker"]
+    (worker,) = (worker for worker in stack.workers if worker.worker_id == ran_by)
+    return worker
 
 
 async def assert_taken_over(api: Caller, message_id: str, frames: list[SseFrame]) -> None:
@@ -39,25 +48,22 @@ async def assert_taken_over(api: Caller, message_id: str, frames: list[SseFrame]
     assert seen["last_event_id"] == frames[-1].id
 
 
-async def test_a_killed_workers_message_is_taken_over(stack: Stack) -> None:
-    async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=40)
-        seen = asyncio.Event()
-        following = asyncio.create_task(followed(api, message_id, seen, after=6))
-        await asyncio.wait_for(seen.wait(), 10)
-        stack.new_worker().start()
-        stack.worker.kill()
-        frames = await following
-        await assert_taken_over(api, message_id, frames)
-
-
-async def test_the_silence_is_no_longer_than_the_lease_and_a_second(stack: Stack) -> None:
-    async with caller(stack.url) as api:
+async def test_a_killed_workers_message_is_taken_over(two_workers: Stack) -> None:
+    async with caller(two_workers.url) as api:
         message_id = await api.accepted(TEXT, rate=40)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
-            stack.new_worker().start()
-            stack.worker.kill()
+            (await runner_of(two_workers, api, message_id)).kill()
+            frames = await tail.read_until_end(within=20)
+        await assert_taken_over(api, message_id, frames)
+
+
+async def test_the_silence_is_no_longer_than_the_lease_and_a_second(two_workers: Stack) -> None:
+    async with caller(two_workers.url) as api:
+        message_id = await api.accepted(TEXT, rate=20)
+        async with open_tail(api.events(message_id)) as tail:
+            await tail.read_n(6)
+            (await runner_of(two_workers, api, message_id)).kill()
             watch = Stopwatch()
             await tail.until(lambda: resets(tail.frames))
             assert watch.seconds < 2.5  # a lease of 1 s, 1 s, and the machine's own
@@ -76,16 +82,16 @@ async def test_all_workers_killed_the_next_one_goes_on(stack: Stack) -> None:
         await assert_taken_over(api, message_id, frames)
 
 
-async def test_a_worker_that_stalled_writes_nothing_more(stack: Stack) -> None:
-    async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=40)
+async def test_a_worker_that_stalled_writes_nothing_more(two_workers: Stack) -> None:
+    async with caller(two_workers.url) as api:
+        message_id = await api.accepted(TEXT, rate=20)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
-            stack.new_worker().start()
-            stack.worker.pause()
+            stalled = await runner_of(two_workers, api, message_id)
+            stalled.pause()
             await tail.until(lambda: resets(tail.frames))
             count = len(tail.frames)
-            stack.worker.resume()  # it wakes in the middle of the other's attempt
+            stalled.resume()  # it wakes in the middle of the other's attempt
             await tail.read_n(count + 5)
             frames = await tail.read_until_end(within=20)
         await assert_taken_over(api, message_id, frames)
@@ -93,17 +99,17 @@ async def test_a_worker_that_stalled_writes_nothing_more(stack: Stack) -> None:
         assert visible_text(await api.log(await api.accepted("both live"))) == "both live"
 
 
-async def test_a_worker_that_leaves_on_sigterm_hands_over(stack: Stack) -> None:
-    async with caller(stack.url) as api:
-        message_id = await api.accepted(TEXT, rate=10)
+async def test_a_worker_that_leaves_on_sigterm_hands_over(two_workers: Stack) -> None:
+    async with caller(two_workers.url) as api:
+        message_id = await api.accepted(TEXT, rate=20)
         async with open_tail(api.events(message_id)) as tail:
             await tail.read_n(6)
-            stack.new_worker().start()
-            stack.worker.signal_stop()
-            frames = await tail.read_until_end(within=30)
+            leaving = await runner_of(two_workers, api, message_id)
+            leaving.signal_stop()
+            frames = await tail.read_until_end(within=20)
         assert_whole_log(frames)
         assert visible_text(frames) == TEXT
-        await asyncio.to_thread(stack.worker.wait)
+        await asyncio.to_thread(leaving.wait)
 
 
 async def test_a_position_of_the_lost_attempt_gets_the_next_one(stack: Stack) -> None:
@@ -131,8 +137,8 @@ async def test_many_messages_of_a_killed_worker_all_end_exactly(stack: Stack) ->
         tails = [asyncio.create_task(api.log(message_id, within=30)) for message_id in ids]
         async with open_tail(api.events(ids[-1])) as pace:
             await pace.read_n(4)
-        stack.new_worker().start()
         stack.worker.kill()
+        stack.new_worker().start()
         for text, frames in zip(texts, await asyncio.gather(*tails), strict=True):
             assert_whole_log(frames)
             assert visible_text(frames) == text

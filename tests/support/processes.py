@@ -188,13 +188,17 @@ class Worker(Process):
         self, name: str, redis: RedisServer, directory: Path, settings: Mapping[str, str]
     ) -> None:
         super().__init__(name, redis.url, directory, settings)
+        self.worker_id = ""  # what a snapshot's attempts call it, once it is ready
         self._redis = redis
 
     def start(self) -> Self:
         """Start it and wait until Redis holds a worker's key that was not there before."""
         with self._redis.client() as client:
             before = set(client.keys(WORKER_KEYS))
-            return self.launch().until(lambda: not before.issuperset(client.keys(WORKER_KEYS)))
+            self.launch().until(lambda: not before.issuperset(client.keys(WORKER_KEYS)))
+            (key,) = set(client.keys(WORKER_KEYS)) - before
+        self.worker_id = key.decode().removeprefix(WORKER_KEYS.rstrip("*"))
+        return self
 
 
 class Stack:
