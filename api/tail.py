@@ -12,6 +12,8 @@ import logging
 import random
 from typing import Final
 
+from starlette.types import Message, Send
+
 from rejoin.api.batches import Batch
 from rejoin.api.hub import Hub
 from rejoin.api.outlet import Gone, Outlet
@@ -19,9 +21,9 @@ from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.frames import id_of, is_end
 from rejoin.shared.ids import EventId
 from rejoin.shared.log import PAGE, Page
-from starlette.types import Message, Send
 
 BOUND_BYTES: Final = 262_144  # that may wait for one client; beyond it the log is read again
+_FIRST_EVENTS: Final = 32  # asked for before it is known how large they are
 _PIECE_BYTES: Final = 65_536  # a write of the replay: what the server buffers beyond its own bound
 _COMMENT: Final[Message] = {"type": "http.response.body", "body": b": \n\n", "more_body": True}
 _END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -165,7 +167,7 @@ class Tail(Outlet):
         self._task = self._hub.spawn(self._follow())
 
     async def _follow(self) -> None:
-        limit = PAGE
+        limit = _FIRST_EVENTS
         try:
             await self.flush()
             while not self._closed and not self.live:

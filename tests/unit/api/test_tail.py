@@ -5,10 +5,10 @@ from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rejoin.api import batches, tail
 from rejoin.api.tail import Tail
 from rejoin.shared.frames import Frame
-
 from tests.support.tails import MemoryHub, Socket, done, joined, memory_hub, opened, text, turns
 
 
@@ -175,7 +175,8 @@ async def test_the_client_gets_exactly_what_the_log_holds_after_its_position(
     begun %= len(frames)  # events that the log has when the tail is opened
     start %= begun + 1  # events that the client has already
     position = frames[start - 1].id if start else None
-    bounds = {"PAGE": 3, "BOUND_BYTES": 400, "_PIECE_BYTES": 150} if small else {"PAGE": 500}
+    few = {"PAGE": 3, "_FIRST_EVENTS": 2, "BOUND_BYTES": 400, "_PIECE_BYTES": 150}
+    bounds = few if small else {"PAGE": 500}
     with patch.multiple(tail, **bounds), patch.object(batches, "JOINED_BYTES", 300):
         async with memory_hub() as hub:
             socket = Socket(needs_task=needs_task)
