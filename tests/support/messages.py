@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
+
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.clock import now_ms
 from rejoin.shared.events import Done, Event, FinishReason, Start, Text, Usage
@@ -19,14 +20,19 @@ MODEL: Final = "demo/echo?rate=0"
 
 
 async def accept(
-    redis: Redis, text: str = TEXT, *, model: str = MODEL, message_id: str | None = None
+    redis: Redis,
+    text: str = TEXT,
+    *,
+    model: str = MODEL,
+    message_id: str | None = None,
+    owner: str = "",
 ) -> str:
     """Index and store a message as an accept does, without queueing it; its id."""
     message_id = message_id or new_message_id()
     indexed_at = await queue.index(redis, message_id, most_due=100_000)
     new = Record(
         message_id=message_id,
-        owner="",
+        owner=owner,
         conversation_id=new_message_id(),
         model=model,
         created_at=now_ms(),

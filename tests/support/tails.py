@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from unittest.mock import patch
 
 from redis.asyncio import Redis
+
 from rejoin.api import beats
 from rejoin.api.hub import Hub
 from rejoin.api.tail import Tail
@@ -240,9 +241,16 @@ class Socket:
 
 
 @contextmanager
-def opened(hub: Hub, socket: Socket, after: EventId | None = None) -> Iterator[Tail]:
-    """A tail of the message, closed with the block."""
-    tail = Tail(hub, socket.send, MESSAGE_ID, OWNER, after)
+def opened(
+    hub: Hub,
+    socket: Socket,
+    after: EventId | None = None,
+    *,
+    message_id: str = MESSAGE_ID,
+    owner: str = OWNER,
+) -> Iterator[Tail]:
+    """A tail of a message, closed with the block."""
+    tail = Tail(hub, socket.send, message_id, owner, after)
     tail.open(dict(FIRST))
     try:
         yield tail
@@ -254,10 +262,3 @@ async def turns(count: int = TURNS) -> None:
     """Let the loop turn."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def until(seen: Callable[[], object], seconds: float = 5) -> None:
-    """Wait for a state, with a bound."""
-    async with asyncio.timeout(seconds):
-        while not seen():  # noqa: ASYNC110  the state is a plain value
-            await asyncio.sleep(0.001)

@@ -6,13 +6,14 @@ from typing import cast
 
 import pytest
 from redis.asyncio import Redis
+
 from rejoin.api import beats as beats_module
 from rejoin.api.beats import Beats
 from rejoin.shared import log
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import EventId
-
-from tests.support.tails import Socket, memory_hub, opened, text, turns, until
+from tests.support.messages import until_true
+from tests.support.tails import Socket, memory_hub, opened, text, turns
 
 NEWEST = EventId(1, 4)
 
@@ -167,7 +168,7 @@ async def test_a_life_shorter_than_a_keep_alive_is_kept_to() -> None:
     beats = Beats(cast(Redis, None), keepalive_seconds=15, max_stream_seconds=0.02)
     tail = Quiet(beats)
     running = asyncio.create_task(beats.run())
-    await until(lambda: tail.parts)
+    await until_true(lambda: tail.parts)
     running.cancel()
     assert beats.now <= 4
 
@@ -178,7 +179,7 @@ async def test_a_beat_that_fails_is_followed_by_the_next(
     tail = Quiet(beats)
     ends.fails = [ValueError("unexpected"), ValueError("unexpected")]
     running = asyncio.create_task(beats.run())
-    await until(lambda: tail.comments)
+    await until_true(lambda: tail.comments)
     running.cancel()
     assert caplog.text.count("ValueError: unexpected") == 2
 

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Generator
 
 import pytest
-from rejoin.api.tail import Tail
 from starlette.types import Message
 
+from rejoin.api.tail import Tail
+from tests.support.messages import until_true
 from tests.support.tails import (
     FIRST,
     MESSAGE_ID,
@@ -19,7 +20,6 @@ from tests.support.tails import (
     opened,
     text,
     turns,
-    until,
 )
 
 
@@ -64,7 +64,7 @@ async def test_a_tail_that_waits_for_redis_parts_when_it_is_told_again() -> None
             hub.drain()
             await turns()
             assert not socket.ended
-            await until(lambda: socket.ended)
+            await until_true(lambda: socket.ended)
             assert_parted(socket, b"")
 
 
