@@ -6,6 +6,7 @@ parts of it that are used here.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from typing import Any, Final
@@ -148,13 +149,7 @@ class LeasedWorker(Worker):
         if free <= 0:
             return
         token = secrets.token_hex(8)
-        for message_id in await queue.lease(
-            self._kit.redis,
-            token=token,
-            lease_seconds=self._kit.settings.lease_seconds,
-            most=free,
-            take_over=self._leases.may_take_over,
-        ):
+        for message_id in await self._lease(token, free):
             if message_id in self.tasks:
                 # Our own lease ended while we could not renew it, and we took the job again: the
                 # old run stops, and the job comes back when this lease ends.
@@ -164,6 +159,28 @@ class LeasedWorker(Worker):
             self.job_counter += 1
             task = self.loop.create_task(self._run_leased(message_id))
             self.tasks[message_id] = task
+
+    async def _lease(self, token: str, most: int) -> list[str]:
+        """Take due jobs; those taken as this worker stops are given back at once."""
+        redis = self._kit.redis
+        taking = self.loop.create_task(
+            queue.lease(
+                redis,
+                token=token,
+                lease_seconds=self._kit.settings.lease_seconds,
+                most=most,
+                take_over=self._leases.may_take_over,
+            )
+        )
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # Cancelled before its reply it may be done all the same: a lease nobody would know of.
+            with contextlib.suppress(LogUnavailable, TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    for message_id in await taking:
+                        await queue.release(redis, message_id, token)
+            raise
 
     async def _run_leased(self, message_id: str) -> None:
         """Arq's run of a job, which must not take the worker with it when Redis is away."""

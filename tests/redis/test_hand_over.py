@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, record
+from rejoin.shared import keys, queue, record
 from rejoin.shared.fold import fold
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.messages import place, post, until, until_true
@@ -86,6 +86,30 @@ async def test_a_message_leased_as_the_worker_stops_is_handed_over_too(
     after = ScriptedProvider(answer("ok"))
     async with worker_on(clean_redis_url, after, name="worker-2", max_attempts=1):
         assert (await until_ended(redis, message_id))[-1].name == "done"
+
+
+async def test_a_lease_whose_reply_comes_as_the_worker_stops_is_given_back(
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, leased = queue.lease, asyncio.Event()
+
+    async def slow(*args: Any, **how: Any) -> list[str]:
+        taken = await real(*args, **how)
+        if taken:
+            leased.set()
+            await asyncio.sleep(0.1)
+        return taken
+
+    monkeypatch.setattr("rejoin.worker.arq_worker.queue.lease", slow)
+    provider = ScriptedProvider(answer("never to be asked for"))
+    async with worker_on(clean_redis_url, provider, drain_seconds=5) as first:
+        message_id = await post(redis, model=SCRIPT)
+        await leased.wait()
+        await first.stop()
+        assert first.worker.tasks == {}
+    found = await place(redis, message_id)
+    assert (found.owner, provider.calls) == (None, [])
+    assert (found.due_in_ms or 0) <= 0
 
 
 async def test_a_worker_stopped_while_redis_is_away_fails_no_message(
