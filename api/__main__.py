@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         return _fail("usage: python -m rejoin.api [--check]", 2)
     try:
         settings = load_settings()
-        app = create_app(settings)
+        app = create_app(settings, frugal=True)
     except SettingsError as error:
         return _fail(str(error), 2)
     if arguments:

@@ -33,9 +33,9 @@ _CORS_EXPOSED: Final = ("Location", "Retry-After")
 class Application:
     """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, frugal: bool = False) -> None:
         self.context = context
-        self._events = EventsEndpoint(context)
+        self._events = EventsEndpoint(context, frugal=frugal)
         self._others = Starlette(
             routes=_routes(context),
             exception_handlers=dict(problems.HANDLERS),
@@ -52,9 +52,10 @@ class Application:
                 expose_headers=_CORS_EXPOSED,
             )
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
-        return self._app(scope, receive, send)
+        # A coroutine function, or servers take it for an application of ASGI 2 (uvicorn does).
+        await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -80,8 +81,10 @@ class Application:
         return self._others(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None) -> Application:
+def create_app(settings: Settings | None = None, *, frugal: bool = False) -> Application:
     """Return the application; without `settings` those of the environment.
+
+    `frugal`: uvicorn alone is around it, without an access log; a tail then lets its request go.
 
     Raises:
         SettingsError: a setting is wrong, or no Redis is named.
@@ -105,7 +108,7 @@ def create_app(settings: Settings | None = None) -> Application:
         retry_milliseconds=settings.retry_milliseconds,
         max_stream_seconds=settings.max_stream_seconds,
     )
-    return Application(Context(settings, redis, hub))
+    return Application(Context(settings, redis, hub), frugal=frugal)
 
 
 def _routes(context: Context) -> list[BaseRoute]:

@@ -28,8 +28,9 @@ _log = logging.getLogger(__name__)
 class EventsEndpoint:
     """The endpoint as plain ASGI: an idle tail costs one task and next to nothing of ours."""
 
-    def __init__(self, context: "Context") -> None:
+    def __init__(self, context: "Context", *, frugal: bool = False) -> None:
         self._context = context
+        self._frugal = frugal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; what is wrong with it becomes a problem."""
@@ -44,11 +45,8 @@ class EventsEndpoint:
             await answer(scope, receive, send)
             return
         message_id, owner, after = answer
-        # A tail lives long: let the headers go, most of what a request holds. Servers and what is
-        # wrapped around us still ask for the rest (uvicorn's access log for path and client).
-        if isinstance(headers, list):
-            headers.clear()  # the server's own list: its protocol holds it too
-        scope["headers"] = []
+        if self._frugal:
+            _let_go(scope, headers)
         await sse.respond(
             scope,
             receive,
@@ -106,3 +104,15 @@ def position(headers: Headers, query: dict[str, str]) -> EventId | None:
 def _wants_json(headers: Headers) -> bool:
     accept = headers.get("accept", "").lower()
     return "application/json" in accept and "text/event-stream" not in accept
+
+
+def _let_go(scope: Scope, headers: object) -> None:
+    """Forget the request for as long as its tail lives; uvicorn still asks for the method.
+
+    Not behind others' middlewares or an access log, which may look at it when the answer begins.
+    """
+    if isinstance(headers, list):
+        headers.clear()  # the server's own list: its protocol holds it too
+    method = scope["method"]
+    scope.clear()
+    scope["method"] = method
