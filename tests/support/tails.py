@@ -219,7 +219,7 @@ class Socket:
     @property
     def ended(self) -> bool:
         """Whether the response is complete."""
-        return bool(self.messages) and not self.messages[-1]["more_body"]
+        return bool(self.messages) and not self.messages[-1].get("more_body", False)
 
     @property
     def body(self) -> bytes:
