@@ -1,5 +1,6 @@
 """A provider that fails and is asked again: what clients see of it, and how often it is asked."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -340,10 +341,8 @@ async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None
     async with open_tail(own.api.events(message_id)) as tail:
         await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
         own.stack.new_worker().start()
-        watch = Stopwatch()
-        assert own.stack.worker.terminate() == 0
+        assert await asyncio.to_thread(own.stack.worker.terminate, 4) == 0  # not as a late task
         frames = await tail.read_until_end(within=10)
-        assert watch.seconds < 10  # and not after the minute that the provider asked for
     assert_answered(frames)
     assert names(frames) == ["start", "retry", "reset", "text", "step", "usage", "done"]
     seen = await own.api.snapshot(message_id)
