@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         return asyncio.run(_check(settings))
     logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
+    logging.getLogger("uvicorn.error").addFilter(_shortly)
     for sentence in unheeded():
         _log.warning("%s", sentence)
     try:
@@ -66,6 +67,15 @@ def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     server.run(sockets=[listener])
+
+
+def _shortly(record: logging.LogRecord) -> bool:
+    """Tell in one line of a request that uvicorn cancels when its time to leave is over."""
+    if record.exc_info and record.exc_info[0] is asyncio.CancelledError:
+        record.msg = "a request was cut off at the end: its client did not read, or Redis was away"
+        record.args = record.exc_info = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 async def _check(settings: Settings) -> int:
