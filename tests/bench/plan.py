@@ -14,6 +14,11 @@ class Plan:
         """One figure for a full run, another for a quick one."""
         return quick if self.quick else full
 
+    @property
+    def settle_seconds(self) -> float:
+        """How long to wait between building something up and looking at it."""
+        return self.pick(2, 0.5)
+
     def count(self, full: int, quick: int) -> int:
         """The same for whole numbers."""
         return quick if self.quick else full

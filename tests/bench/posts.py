@@ -53,6 +53,6 @@ def until_running(simulator: Child, count: int) -> None:
         time.sleep(0.1)
 
 
-def random_pause(least_seconds: float) -> None:
-    """Wait once to twice as long: no sample may beat together with a poll."""
-    time.sleep(least_seconds * (1 + random.random()))
+def random_seconds(least: float) -> float:
+    """Once to twice as long: no sample may beat together with a poll."""
+    return least * (1 + random.random())

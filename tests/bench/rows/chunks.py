@@ -21,7 +21,6 @@ from tests.support.redis_server import RedisServer, redis_server
 
 _STREAMS: Final = 200
 _RATE: Final = 50
-_SETTLE_SECONDS: Final = 2.0
 _STEADY: Final = "sim?words=1000000&rate=50"
 
 
@@ -45,13 +44,12 @@ class _Window(NamedTuple):
 
 def chunks(plan: Plan) -> list[Line]:
     """200 streams of 50 chunks a second, each with one tail."""
-    seconds = plan.pick(10, 3)
     with redis_server() as redis, Child("simulator") as simulator:
         say("chunks: Rejoin")
-        ours = _rejoin(redis, simulator, seconds)
+        ours = _rejoin(redis, simulator, plan)
     with redis_server() as redis, Child("simulator") as simulator:
         say("chunks: arq and XREAD")
-        baseline = _naive(redis, simulator, seconds)
+        baseline = _naive(redis, simulator, plan)
     worker_us = ours.cores[0] * ours.seconds / max(1, ours.chunks) * 1e6
     return [
         Line(
@@ -66,7 +64,7 @@ def chunks(plan: Plan) -> list[Line]:
     ]
 
 
-def _rejoin(redis: RedisServer, simulator: Child, seconds: float) -> _Window:
+def _rejoin(redis: RedisServer, simulator: Child, plan: Plan) -> _Window:
     settings = {
         "OPENAI_BASE_URL": f"http://127.0.0.1:{simulator.answer()['port']}/v1",
     }
@@ -79,10 +77,10 @@ def _rejoin(redis: RedisServer, simulator: Child, seconds: float) -> _Window:
         reader.ask("open", port=stack.api.port, paths=_paths(ids))
         until_running(simulator, _STREAMS)
         pids = [stack.worker.pid, stack.api.pid, redis.pid]
-        return _window(reader, simulator, pids, seconds)
+        return _window(reader, simulator, pids, plan)
 
 
-def _naive(redis: RedisServer, simulator: Child, seconds: float) -> _Window:
+def _naive(redis: RedisServer, simulator: Child, plan: Plan) -> _Window:
     base_url = f"http://127.0.0.1:{simulator.answer()['port']}/v1"
     with (
         arq_workers(redis.url, 1, _STREAMS + 50, base_url) as workers,
@@ -93,7 +91,7 @@ def _naive(redis: RedisServer, simulator: Child, seconds: float) -> _Window:
         asyncio.run(_enqueue(redis, ids))
         reader.ask("open", port=port, paths=_paths(ids))
         until_running(simulator, _STREAMS)
-        return _window(reader, simulator, [workers[0].pid, api_pid, redis.pid], seconds)
+        return _window(reader, simulator, [workers[0].pid, api_pid, redis.pid], plan)
 
 
 async def _enqueue(redis: RedisServer, ids: Sequence[str]) -> None:
@@ -105,12 +103,12 @@ async def _enqueue(redis: RedisServer, ids: Sequence[str]) -> None:
         await pool.aclose()
 
 
-def _window(reader: Child, simulator: Child, pids: Sequence[int], seconds: float) -> _Window:
-    time.sleep(_SETTLE_SECONDS)
+def _window(reader: Child, simulator: Child, pids: Sequence[int], plan: Plan) -> _Window:
+    time.sleep(plan.settle_seconds)
     simulator.ask("reset")
     reader.ask("reset")
     before, began = [cpu_seconds(pid) for pid in pids], time.monotonic()
-    time.sleep(seconds)
+    time.sleep(plan.pick(10, 2))
     report, sent = reader.ask("report"), simulator.ask("report")
     took = time.monotonic() - began
     cores = [(cpu_seconds(pid) - was) / took for pid, was in zip(pids, before, strict=True)]

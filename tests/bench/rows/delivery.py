@@ -21,7 +21,6 @@ from tests.bench.targets import Target, nchan_target, open_streams, rejoin_targe
 from tests.support.redis_server import redis_server
 
 _CATCH_UP_SECONDS: Final = 15.0
-_SETTLE_SECONDS: Final = 1.0
 _LATE_SECONDS: Final = 0.5  # a publisher that needs longer than it should is being held back
 
 REJOIN: Final = "Rejoin"
@@ -140,7 +139,7 @@ def _side_by_side(
 ) -> tuple[dict[str, Measured], float]:
     """Measure the servers and the bare send in turn."""
     opened = {REJOIN: rejoin_target, XREAD: xread_target, NCHAN: nchan_target}
-    slices, seconds = plan.count(4, 1), plan.pick(3, 1.5)
+    slices, seconds = plan.count(4, 1), plan.pick(3, 1)
     floors = []
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server())
@@ -154,7 +153,7 @@ def _side_by_side(
             paths = target.source.prepare(shape.messages)
             open_streams(reader, target, [path for path in paths for _ in range(shape.tails)])
             running[name] = target, reader
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(plan.settle_seconds)
         found = {name: Measured() for name in running}
         for number in range(slices):
             for name, (target, reader) in running.items():

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 import redis as redis_py
 from arq import create_pool
-from arq.connections import RedisSettings
+from arq.connections import ArqRedis, RedisSettings
 
 from tests.bench.baseline_arq import LATENCIES, STARTED, arq_workers
 from tests.bench.child import Child
 from tests.bench.plan import Plan, say
-from tests.bench.posts import Post, poster, random_pause, until_running
+from tests.bench.posts import Post, poster, random_seconds, until_running
 from tests.bench.samples import Spread, spread
 from tests.bench.table import Line
 from tests.bench.targets import rejoin
@@ -20,8 +21,8 @@ from tests.support.redis_server import RedisServer, redis_server
 _WORKERS: Final = 3
 _MAX_JOBS: Final = 250
 _PAUSE_SECONDS: Final = 0.015
+_ARQ_PAUSE_SECONDS: Final = 0.05
 _WARM: Final = 20
-_SETTLE_SECONDS: Final = 2.0
 _WAIT_SECONDS: Final = 60.0
 
 
@@ -29,7 +30,7 @@ def job_start(plan: Plan) -> list[Line]:
     """The median and p99, with three workers of 250 slots each."""
     running = plan.count(600, 150)
     with redis_server() as redis:
-        ours = _rejoin(redis, running, plan.count(300, 40))
+        ours = _rejoin(redis, running, plan.count(300, 40), plan.settle_seconds)
     with redis_server() as redis, arq_workers(redis.url, _WORKERS, _MAX_JOBS):
         baseline = asyncio.run(_arq(redis, running, plan.count(80, 15)))
     return [
@@ -45,7 +46,7 @@ def job_start(plan: Plan) -> list[Line]:
     ]
 
 
-def _rejoin(redis: RedisServer, running: int, samples: int) -> list[Spread]:
+def _rejoin(redis: RedisServer, running: int, samples: int, settle_seconds: float) -> list[Spread]:
     with Child("simulator") as simulator:
         settings = {
             "OPENAI_BASE_URL": f"http://127.0.0.1:{simulator.answer()['port']}/v1",
@@ -61,7 +62,7 @@ def _rejoin(redis: RedisServer, running: int, samples: int) -> list[Spread]:
             for _ in range(running):
                 post("openai/sim?words=100000&rate=1")
             until_running(simulator, running)
-            time.sleep(_SETTLE_SECONDS)
+            time.sleep(settle_seconds)
             say(f"job start: Rejoin, {running} running")
             return [idle, _sample(post, simulator, samples)]
 
@@ -70,7 +71,7 @@ def _sample(post: Post, simulator: Child, samples: int) -> Spread:
     simulator.ask("reset")
     for _ in range(samples):
         post("openai/sim?words=3")
-        random_pause(_PAUSE_SECONDS)
+        time.sleep(random_seconds(_PAUSE_SECONDS))
     end = time.monotonic() + _WAIT_SECONDS
     while (report := simulator.ask("report"))["asked"] != samples:
         if time.monotonic() > end:
@@ -83,7 +84,7 @@ async def _arq(redis: RedisServer, running: int, samples: int) -> list[Spread]:
     pool = await create_pool(RedisSettings.from_dsn(redis.url))
     with redis.client() as client:
         try:
-            await asyncio.sleep(_SETTLE_SECONDS)  # the workers start
+            await _sample_arq(pool, client, _WARM)  # the workers start meanwhile
             say("job start: arq, idle")
             idle = await _sample_arq(pool, client, samples)
             for _ in range(running):
@@ -95,19 +96,18 @@ async def _arq(redis: RedisServer, running: int, samples: int) -> list[Spread]:
             await pool.aclose()
 
 
-async def _sample_arq(pool: object, client: "redis_py.Redis[bytes]", samples: int) -> Spread:
+async def _sample_arq(pool: ArqRedis, client: "redis_py.Redis[bytes]", samples: int) -> Spread:
     client.delete(LATENCIES)
     for _ in range(samples):
-        await pool.enqueue_job("start", time.monotonic_ns())  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
-        random_pause(0.05)
+        await pool.enqueue_job("start", time.monotonic_ns())
+        await asyncio.sleep(random_seconds(_ARQ_PAUSE_SECONDS))
     await _until(lambda: client.llen(LATENCIES) == samples)
     return spread([int(latency) for latency in client.lrange(LATENCIES, 0, -1)])
 
 
-async def _until(reached: object) -> None:
+async def _until(reached: Callable[[], bool]) -> None:
     end = time.monotonic() + _WAIT_SECONDS
-    while not reached():  # type: ignore[operator]
+    while not reached():
         if time.monotonic() > end:
             raise RuntimeError("arq did not start its jobs in time")
         await asyncio.sleep(0.1)

@@ -14,7 +14,6 @@ from tests.bench.targets import Target, nchan_target, open_streams, rejoin_targe
 from tests.support.redis_server import RedisServer, redis_server
 
 _WARM: Final = 50  # tails before the first look, so that nobody pays for what is loaded once
-_SETTLE_SECONDS: Final = 2.0
 _SPARE_FILES: Final = 500
 _OWED_KB: Final = 12
 
@@ -23,11 +22,11 @@ def memory(plan: Plan) -> list[Line]:
     """Idle tails, each on a message of its own, in one process."""
     most = min(plan.count(10_000, 1000), raise_file_limit() - _SPARE_FILES)
     few = most // 5
-    ours = _measure("Rejoin", rejoin_target, [few, most - few])
-    baseline = _measure("XREAD", xread_target, [plan.count(1000, 300)])
+    ours = _measure("Rejoin", rejoin_target, [few, most - few], plan)
+    baseline = _measure("XREAD", xread_target, [plan.count(1000, 300)], plan)
     peer = "nchan+Redis: " + (why_not() or "")
     if not why_not():
-        peer = f"nchan+Redis {_measure('nchan', nchan_target, [few])[0]:.1f} KB at {few:,}"
+        peer = f"nchan+Redis {_measure('nchan', nchan_target, [few], plan)[0]:.1f} KB at {few:,}"
     return [
         Line(
             f"an idle tail: API's memory, the first {few:,}, all {most:,} in one process",
@@ -44,17 +43,18 @@ def _measure(
     name: str,
     enter: Callable[[RedisServer], AbstractContextManager[Target]],
     more: list[int],
+    plan: Plan,
 ) -> list[float]:
     """KB a tail after so many more tails, each time over all of them."""
     with redis_server() as redis, enter(redis) as target, Child("reader") as reader:
         paths = target.source.prepare(_WARM + sum(more))
         open_streams(reader, target, paths[:_WARM])
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(plan.settle_seconds)
         before, opened, found = rss_bytes(target.pid), 0, []
         for count in more:
             say(f"{name}: {count:,} more idle tails")
             open_streams(reader, target, paths[_WARM + opened :][:count])
             opened += count
-            time.sleep(_SETTLE_SECONDS)
+            time.sleep(plan.settle_seconds)
             found.append((rss_bytes(target.pid) - before) / opened / 1024)
         return found

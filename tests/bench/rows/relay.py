@@ -19,7 +19,6 @@ from tests.support.redis_server import RedisServer, redis_server
 
 _GENERATIONS: Final = 500
 _RATE: Final = 10
-_SETTLE_SECONDS: Final = 2.0
 _OWED: Final = 5000
 _LIFE_SECONDS: Final = 3600
 _END_SECONDS: Final = 120.0
@@ -30,7 +29,7 @@ def relay(plan: Plan) -> list[Line]:
     settings = {"REJOIN_MAX_JOBS": str(_GENERATIONS)}
     with redis_server() as redis, rejoin(redis, workers=1, settings=settings) as stack:
         say("relay: at a rate")
-        paced, core = _paced(redis, stack, plan.pick(8, 3))
+        paced, core = _paced(redis, stack, plan)
         say("relay: at once")
         unpaced = _unpaced(redis, plan.count(200, 50))
     return [
@@ -50,11 +49,12 @@ def relay(plan: Plan) -> list[Line]:
     ]
 
 
-def _paced(redis: RedisServer, stack: Stack, seconds: float) -> tuple[float, float]:
+def _paced(redis: RedisServer, stack: Stack, plan: Plan) -> tuple[float, float]:
     """Chunks a second in a window while all of them run, and the share of a core."""
-    words = round(_RATE * (seconds + 2 * _SETTLE_SECONDS + 1))
+    seconds = plan.pick(8, 2)
+    words = round(_RATE * (seconds + 2 * plan.settle_seconds + 1))
     asyncio.run(_queue(redis.url, words, _RATE))
-    time.sleep(_SETTLE_SECONDS)
+    time.sleep(plan.settle_seconds)
     appended, spent, began = _appended(redis), cpu_seconds(stack.worker.pid), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
