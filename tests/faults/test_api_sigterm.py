@@ -1,6 +1,7 @@
 """SIGTERM to an API: open streams end in order, and their clients come back elsewhere."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -78,11 +79,12 @@ async def test_streams_that_are_just_opening_end_too(idle_stack: Stack, millisec
         ids = [await api.accepted() for _ in range(60)]
 
         async def opened(message_id: str) -> None:
-            try:
-                async with open_tail(api.events(message_id)) as tail:
-                    await tail.read_until_end()
-            except ConnectionRefusedError:
-                return  # it had closed its door already
+            async with AsyncExitStack() as ends:
+                try:
+                    tail = await ends.enter_async_context(open_tail(api.events(message_id)))
+                except ConnectionError:
+                    return  # it had closed its door: no answer had begun
+                await tail.read_until_end()
             assert isinstance(tail.items[-1], RetryField)
 
         opening = [asyncio.create_task(opened(message_id)) for message_id in ids]
