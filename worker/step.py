@@ -84,6 +84,8 @@ class Step:
                     case FinishChunk():
                         self.finish_reason = chunk.finish_reason
                         deadlines.finished()
+                if writer.full and self.finish_reason is None:
+                    raise Stopped(Stop.LOG_FULL)
                 if writer.behind:
                     with deadlines.not_reading():
                         await writer.flush()

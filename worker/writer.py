@@ -91,6 +91,8 @@ class Writer:
         self._next = 0
         self._pending: list[Frame] = []
         self._pending_bytes = 0
+        self._in_flight_bytes = 0
+        self._log_bytes = 0  # as the last append told
         self._ending = ""
         self._in_flight = False
         self._settled: asyncio.Future[None] | None = None
@@ -99,6 +101,12 @@ class Writer:
     def behind(self) -> bool:
         """Whether so much waits that the provider must not be read on."""
         return self._pending_bytes > MOST_WAITING_BYTES
+
+    @property
+    def full(self) -> bool:
+        """Whether the log reaches its bound with what was put, sent or not."""
+        written = self._log_bytes + self._in_flight_bytes
+        return written + self._pending_bytes >= self._most_log_bytes
 
     def put(self, event: Event, private: bytes = b"") -> None:
         """Give the next event its id and send it, with what else waits."""
@@ -146,7 +154,8 @@ class Writer:
 
     def take(self) -> log.Batch:
         """Hand over what waits (the appender calls it)."""
-        frames, self._pending, self._pending_bytes = self._pending, [], 0
+        frames, self._pending = self._pending, []
+        self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
         life = self._lives.ended_seconds if self._ending else self._lives.open_seconds
         return log.Batch(self._message_id, self._claim.token, frames, life, self._ending)
 
@@ -161,6 +170,7 @@ class Writer:
         else:
             if outcome.cancel_asked:
                 self._stop(Stop.CANCELLED)
+            self._log_bytes, self._in_flight_bytes = outcome.log_bytes, 0
             if outcome.log_bytes >= self._most_log_bytes:
                 self._stop(Stop.LOG_FULL)
             if self._pending:

@@ -41,9 +41,10 @@ async def tight(module_tight_stack: Stack) -> AsyncIterator[Caller]:
     module_tight_stack.assert_no_traceback()
 
 
-async def test_a_log_that_is_full_ends_with_length(tight: Caller) -> None:
+@pytest.mark.parametrize("rate", [0, 200])
+async def test_a_log_that_is_full_ends_with_length(tight: Caller, rate: int) -> None:
     text = "words without an end " * 100
-    frames = await tight.log(await tight.accepted(text, rate=200))
+    frames = await tight.log(await tight.accepted(text, rate=rate))
     assert_whole_log(frames)
     said = visible_text(frames)
     assert 0 < len(said) < len(text)
