@@ -54,7 +54,8 @@ async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
     owner = await claim(redis, message_id, "owner")
     await log.append(redis, batch(message_id, owner, 0, [start(message_id)]))
     provider = ScriptedProvider(answer("never"))
-    await Run(kit_for(redis, provider), message_id, "old").run()
+    async with asyncio.timeout(5):
+        await Run(kit_for(redis, provider), message_id, "old").run()
     assert provider.calls == []
     assert (await claim(redis, message_id, "owner")).attempt == 1
     await log.append(redis, batch(message_id, owner, 1, ["it goes on"]))
@@ -64,16 +65,18 @@ async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
 async def test_a_fenced_worker_leaves_job_and_log_to_the_new_owner(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), 0.1, *texts("two"), SILENCE])
+    gate = asyncio.Event()
+    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
     async with worker_on(clean_redis_url, provider):
         message_id = await post(redis, model=SCRIPT)
         await until_events(redis, message_id, 2)
         await cast(Awaitable[int], redis.hset(keys.OWNERS, message_id, "another"))
         owner = await claim(redis, message_id, "another")
+        gate.set()
         await until_true(lambda: provider.open == 0)
         await log.append(redis, batch(message_id, owner, 0, ["mine"]))
         assert (await place(redis, message_id)).owner == b"another"
-    assert (await ids(redis, message_id))[-1] == "2-0"
+    assert await ids(redis, message_id) == ["1-0", "1-1", "2-0"]
     assert (await place(redis, message_id)).owner == b"another"
     assert await redis.exists(keys.job(message_id))
 
@@ -95,7 +98,8 @@ async def test_a_worker_hears_from_its_beat_that_a_lease_is_lost(
 async def test_a_log_that_went_back_is_written_anew_with_the_exact_text(
     clean_redis_url: str, redis: Redis, lost: str
 ) -> None:
-    first = [*texts("half ", "of "), 0.2, *texts("it"), SILENCE]
+    gate = asyncio.Event()
+    first = [*texts("half ", "of "), gate, *texts("it"), SILENCE]
     provider = ScriptedProvider(first, answer("the ", "whole"))
     message_id = await post(redis, model=SCRIPT)
     before = await redis.dump(keys.record(message_id))
@@ -110,6 +114,7 @@ async def test_a_log_that_went_back_is_written_anew_with_the_exact_text(
             await cast(Awaitable[int], redis.hdel(keys.record(message_id), *fields))
         else:
             await redis.restore(keys.record(message_id), 0, before, replace=True)
+        gate.set()
         frames = await until_ended(redis, message_id)
     assert frames[-1].name == "done"  # and not attempts_exhausted: no worker was lost
     message = fold(frames)
@@ -140,7 +145,8 @@ async def test_a_record_attempts_behind_its_log_is_caught_up_with(
 async def test_a_stop_while_the_log_is_taken_up_again_is_heeded(
     redis: Redis, reason: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), 0.1, *texts("two"), SILENCE])
+    gate = asyncio.Event()
+    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
     kit = kit_for(redis, provider)
     message_id = await post(redis, model=SCRIPT)
     await lease(redis, "job")
@@ -149,6 +155,7 @@ async def test_a_stop_while_the_log_is_taken_up_again_is_heeded(
     running = asyncio.create_task(attempt.run())
     await until_events(redis, message_id, 2)
     await redis.delete(keys.log(message_id))
+    gate.set()
     await until_true(lambda: provider.open == 0)
     attempt.stop(reason)  # in the pause before the next attempt
     async with asyncio.timeout(5):

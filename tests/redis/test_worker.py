@@ -171,11 +171,13 @@ async def test_a_cancel_before_the_run_ends_it_without_a_call(
 async def test_a_cancel_that_nobody_heard_is_told_by_the_next_append(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), 0.2, *texts("two"), SILENCE])
+    gate = asyncio.Event()
+    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
     async with worker_on(clean_redis_url, provider):
         message_id = await post(redis, model=SCRIPT)
         await until_events(redis, message_id, 2)
         await cast(Awaitable[int], redis.hset(keys.record(message_id), "cancel", "1"))
+        gate.set()
         frames = await until_ended(redis, message_id)
     assert told(frames)[-1][1]["finish_reason"] == "cancelled"
 
@@ -248,12 +250,14 @@ async def _waits(redis: Redis, message_id: str) -> bool:
 async def test_a_record_that_vanishes_in_mid_run_is_final(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), 0.1, *texts("two"), SILENCE])
+    gate = asyncio.Event()
+    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
     async with worker_on(clean_redis_url, provider):
         message_id = await post(redis, model=SCRIPT)
         await until_events(redis, message_id, 2)
         await redis.zrem(keys.OPEN, message_id)
         await redis.delete(keys.record(message_id))
+        gate.set()
         await until(lambda: _gone(redis, message_id))
         assert provider.open == 0
     assert await redis.exists(keys.record(message_id)) == 0

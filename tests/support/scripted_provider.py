@@ -1,4 +1,4 @@
-"""A provider that plays a script: chunks, pauses, errors, and silence until it is stopped."""
+"""A provider that plays a script: chunks, pauses, gates, errors, silence until it is stopped."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -8,7 +8,7 @@ from rejoin.shared.events import FinishReason
 from rejoin.worker.providers.base import Chunk, FinishChunk, ModelRequest, TextChunk
 
 SILENCE = "silence"
-Line = Chunk | Exception | float | str
+Line = Chunk | Exception | float | str | asyncio.Event  # an event: go on once it is set
 
 
 class ScriptedProvider:
@@ -37,6 +37,8 @@ class ScriptedProvider:
                 raise line
             if isinstance(line, str):
                 await asyncio.Event().wait()
+            elif isinstance(line, asyncio.Event):
+                await line.wait()
             elif isinstance(line, float):
                 await asyncio.sleep(line)
             else:
