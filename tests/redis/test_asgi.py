@@ -226,8 +226,7 @@ def uvicorn(redis_url: str, *options: str) -> Iterator[Server]:
             process.wait(10)
 
 
-@pytest.mark.parametrize("http", ["h11", "httptools"])
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("http", "loop"), [("h11", "asyncio"), ("httptools", "uvloop")])
 async def test_uvicorn_serves_tails_with_each_parser_and_loop(
     clean_redis_url: str, redis: Redis, http: str, loop: str
 ) -> None:

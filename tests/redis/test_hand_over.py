@@ -133,8 +133,9 @@ async def test_a_worker_stopped_while_redis_is_away_fails_no_message(
 
 
 async def test_a_worker_that_cannot_reach_redis_stops_all_the_same(
-    own_redis: RedisServer, own_client: Redis
+    own_redis: RedisServer, own_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rejoin.worker.arq_worker._STOP_SECONDS", 0.5)
     silent = ScriptedProvider([*texts("half of "), SILENCE])
     async with worker_on(own_redis.url, silent) as first:
         message_id = await post(own_client, model=SCRIPT)

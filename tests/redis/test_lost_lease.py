@@ -124,8 +124,8 @@ async def test_a_log_that_went_back_is_written_anew_with_the_exact_text(
     assert seen == sorted(set(seen))
 
 
-async def test_a_record_attempts_behind_its_log_is_caught_up_with(
-    clean_redis_url: str, redis: Redis
+async def test_a_record_attempts_behind_its_log_is_caught_up_with_at_once(
+    clean_redis_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     message_id = await post(redis, model=SCRIPT)
     older = await redis.dump(keys.record(message_id))
@@ -138,6 +138,7 @@ async def test_a_record_attempts_behind_its_log_is_caught_up_with(
         frames = await until_ended(redis, message_id, within=5)
     assert frames[-1].name == "done"
     assert fold(frames).text == "whole"
+    assert caplog.text.count("Redis lost events") <= 2
     assert len(frames) - 9 == len(["reset", "text", "step", "usage", "done"])
 
 
