@@ -52,7 +52,7 @@ async def accept(context: Context, offer: Offer) -> Accepted:
         BadRequest: 400, it resumes a message that its key does not name.
         Conflict: the key was used with another body.
         OverLimit: the queue is full; nothing is stored.
-        Unavailable: Redis is away, or not within 4.5 s; a repeat with the same key is safe.
+        Unavailable: Redis is away, or not within 3.5 s; a repeat with the same key is safe.
     """
     async with redis_answers():
         if offer.resumes:

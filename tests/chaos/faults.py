@@ -15,6 +15,7 @@ from tests.support.processes import Api, Process, Worker
 API_EXIT_SECONDS: Final = 6.0  # the contract's five, and the machine's own
 WORKER_EXIT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.25
+_FAULT_SECONDS: Final = 90.0  # waiting for its turn at a process included
 
 
 class Faults:
@@ -66,9 +67,12 @@ class Faults:
             Kind.PROXY_CUT: self._cut,
         }
         try:
-            await does[fault.kind]()
+            async with asyncio.timeout(_FAULT_SECONDS):
+                await does[fault.kind]()
         except AssertionError as error:
             self._tally.wrong(f"at {fault.kind}: {error}")
+        except TimeoutError:
+            self._tally.wrong(f"{fault.kind} was not over in {_FAULT_SECONDS} s")
         self._tally.faults[fault.kind] += 1
 
     @contextlib.asynccontextmanager

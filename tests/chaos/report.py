@@ -17,6 +17,7 @@ def report(run: Run) -> str:
     lines = [
         f"seed {run.plan.seed}: {run.plan.seconds:.0f} s of faults",
         f"all settled {run.settled_seconds:.1f} s after the last, {run.seconds:.0f} s in all",
+        f"this process was late by {run.late_seconds:.1f} s at the most",
         f"faults: {_list(run.tally.faults)} ({run.tally.faults.total()} in all)",
         f"messages: {counts.pop('messages', 0)} ({_list(ends)})",
         f"readers: {_pop(counts, 'tails', 'events', 'resets', 'position_unknown')}",

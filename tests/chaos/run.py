@@ -19,6 +19,7 @@ from tests.chaos.tails import Tail
 from tests.chaos.tally import Tally
 
 SETTLE_SECONDS: Final = 60.0  # from the last fault until every message has ended
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Run:
     messages: list[Message] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
     settled_seconds: float = 0.0
+    late_seconds: float = 0.0  # of this very process, where the machine is too busy to judge by
     seconds: float = 0.0
 
 
@@ -52,7 +54,7 @@ async def _play(running: Cluster, run: Run) -> None:
     ):
         callers = Callers(doors, tally, http)
         faults = Faults(running, doors, tally)
-        async with _background(faults.watch()):
+        async with _background(faults.watch()), _background(_note_lateness(run)):
             lives = []
             for message in run.messages:
                 tails = [
@@ -94,6 +96,14 @@ async def _settle(lives: list["asyncio.Task[None]"], run: Run) -> None:
             run.tally.wrong(f"{message}: not settled {SETTLE_SECONDS} s after the last fault")
         elif result is not None:
             run.tally.wrong(f"{message}: {type(result).__name__}: {result}")
+
+
+async def _note_lateness(run: Run) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LOOK_SECONDS
+        await asyncio.sleep(_LOOK_SECONDS)
+        run.late_seconds = max(run.late_seconds, loop.time() - due)
 
 
 @contextlib.asynccontextmanager

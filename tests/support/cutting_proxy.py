@@ -148,7 +148,8 @@ def _reset_on_close(writer: asyncio.StreamWriter) -> None:
 async def cutting_proxy(target_port: int, cuts: Iterable[Cut] = ()) -> AsyncIterator[CuttingProxy]:
     """Run a proxy; each new connection takes the next of `cuts`, and after the last none."""
     proxy = CuttingProxy(target_port, cuts)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    # As many as the API's own: beyond asyncio's hundred a client would believe itself connected.
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, backlog=2048)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

@@ -202,6 +202,8 @@ class _Connection(asyncio.Protocol):
         async for part in _parts(answer.parts):
             if not await self._send_part(request, part, answer.split):
                 return False
+        if self._transport.is_closing():
+            return False
         self._transport.write(b"0\r\n\r\n")
         return True
 
