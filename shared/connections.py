@@ -136,9 +136,18 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
     except AWAY as error:
         raise LogUnavailable(what) from error
     except ResponseError as error:
-        if any(code in f"{error} " for code in _AWAY_BY_WORD):
+        if means_away(error):
             raise LogUnavailable(what) from error
         raise
+
+
+def means_away(error: Exception) -> bool:
+    """Whether an error of redis-py's is about the server's state, and no defect of the caller's."""
+    if isinstance(error, AWAY):
+        return True
+    return isinstance(error, ResponseError) and any(
+        code in f"{error} " for code in _AWAY_BY_WORD
+    )
 
 
 async def ping(redis: Redis) -> None:

@@ -1,5 +1,6 @@
 """The log: append a message's events to its Redis stream, and read them back in order."""
 
+import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
@@ -7,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from rejoin.shared import keys, scripts
-from rejoin.shared.connections import redis_or_away
+from rejoin.shared.connections import means_away, redis_or_away
 from rejoin.shared.errors import (
     CancelAsked,
     Fenced,
@@ -23,6 +24,8 @@ from rejoin.shared.ids import EventId
 PAGE: Final = 500  # events a read: the socket's timeout spans a whole reply
 
 _MOST: Final = 2**63
+
+_log = logging.getLogger(__name__)
 
 _REFUSED: Final[dict[bytes, type[LogRefused]]] = {
     b"missing": MessageMissing,
@@ -105,7 +108,12 @@ async def append_all(redis: Redis, batches: Sequence[Batch]) -> list[Appended | 
         outcomes: list[Appended | LogRefused] = []
         for batch, reply in zip(batches, replies, strict=True):
             if isinstance(reply, Exception):
-                raise reply
+                if means_away(reply):
+                    raise reply
+                # A defect of ours, or a key that somebody spoilt: it ends this attempt alone.
+                _log.error("the log of %s took nothing: %s", batch.message_id, reply)
+                outcomes.append(LogRefused(batch.message_id))
+                continue
             status, cancel, log_bytes = cast(tuple[bytes, int, int], reply)
             refused = _REFUSED.get(status)
             outcomes.append(

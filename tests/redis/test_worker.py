@@ -228,6 +228,14 @@ async def test_a_full_log_ends_in_done_with_length(clean_redis_url: str, redis: 
     assert 4096 <= sum(len(frame.data) for frame in frames) < 8192
 
 
+async def test_a_spoilt_log_ends_no_worker(clean_redis_url: str, redis: Redis) -> None:
+    spoilt = await post(redis)
+    await redis.set(keys.log(spoilt), "no stream")
+    async with worker_on(clean_redis_url):
+        frames = await until_ended(redis, await post(redis))
+    assert fold(frames).text == "one two three"
+
+
 async def test_a_job_without_a_record_is_put_off_and_runs_once_the_record_is_there(
     clean_redis_url: str, redis: Redis
 ) -> None:
