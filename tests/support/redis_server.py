@@ -167,7 +167,9 @@ def redis_server(*, appendonly: bool = False) -> Iterator[RedisServer]:
     """Run a server in a directory of its own, ended and removed with the block."""
     binary = need_binary()
     with tempfile.TemporaryDirectory(prefix="rejoin-redis-", ignore_cleanup_errors=True) as name:
-        server = RedisServer(binary, Path(name), appendonly=appendonly)
+        # With everysec a write may wait for a slow disk, and kill -9 then loses what was acknowledged.
+        fsync = "always" if appendonly else "everysec"
+        server = RedisServer(binary, Path(name), appendonly=appendonly, appendfsync=fsync)
         try:
             yield server.start()
         finally:
