@@ -167,7 +167,7 @@ def redis_server(*, appendonly: bool = False) -> Iterator[RedisServer]:
     """Run a server in a directory of its own, ended and removed with the block."""
     binary = need_binary()
     with tempfile.TemporaryDirectory(prefix="rejoin-redis-", ignore_cleanup_errors=True) as name:
-        # With everysec a write may wait for a slow disk, and kill -9 then loses what was acknowledged.
+        # With everysec a write may wait for a slow disk; kill -9 then loses what was acknowledged.
         fsync = "always" if appendonly else "everysec"
         server = RedisServer(binary, Path(name), appendonly=appendonly, appendfsync=fsync)
         try:
