@@ -145,9 +145,7 @@ def means_away(error: Exception) -> bool:
     """Whether an error of redis-py's is about the server's state, and no defect of the caller's."""
     if isinstance(error, AWAY):
         return True
-    return isinstance(error, ResponseError) and any(
-        code in f"{error} " for code in _AWAY_BY_WORD
-    )
+    return isinstance(error, ResponseError) and any(code in f"{error} " for code in _AWAY_BY_WORD)
 
 
 async def ping(redis: Redis) -> None:
