@@ -35,7 +35,7 @@ class Target:
     port: int
     pid: int
     source: Source
-    opening_frames: int  # frames that every stream begins with
+    opening_frames: int  # events that every stream begins with
 
 
 class _Logs:
@@ -97,7 +97,7 @@ def rejoin_target(redis: RedisServer) -> Iterator[Target]:
         rejoin(redis, workers=0) as stack,
         Child("publisher", redis.url) as publisher,
     ):
-        yield Target(stack.api.port, stack.api.pid, _Logs(publisher), 2)
+        yield Target(stack.api.port, stack.api.pid, _Logs(publisher), 1)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def xread_target(redis: RedisServer) -> Iterator[Target]:
 def nchan_target(redis: RedisServer) -> Iterator[Target]:
     """The peer."""
     with nchan(redis) as server, Child("nchan_publisher", str(server.port)) as posts:
-        yield Target(server.port, server.pid, _Channels(posts), 1)
+        yield Target(server.port, server.pid, _Channels(posts), 0)
 
 
 @contextmanager
@@ -137,9 +137,12 @@ def open_streams(reader: Child, target: Target, paths: Sequence[str]) -> None:
     """
     reader.ask("open", port=target.port, paths=list(paths))
     end = time.monotonic() + _READY_SECONDS
-    while int(str(reader.ask("report")["least"])) < target.opening_frames:
+    while True:
+        report = reader.ask("report")
+        if report["begun"] and int(str(report["least"])) >= target.opening_frames:
+            return
         if time.monotonic() > end:
-            raise RuntimeError(f"not all streams began: {reader.ask('report')}")
+            raise RuntimeError(f"not all streams began: {report}")
         time.sleep(0.05)
 
 
