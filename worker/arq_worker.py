@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 from arq.connections import ArqRedis
@@ -32,6 +33,7 @@ from rejoin.worker.wake import POLL_SECONDS, Wake
 # Ours rule: REJOIN_MAX_ATTEMPTS and the deadlines. arq counts every start, deploys too.
 MAX_TRIES: Final = 1_000_000
 _NO_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400
+_CANCEL_AGAIN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 5.0  # for what runs to be handed over
 
 _log = logging.getLogger(__name__)
@@ -81,11 +83,10 @@ class LeasedWorker(Worker):
             ]
             picking = group.create_task(self._pick_jobs())
             await self._stopping.wait()
-            picking.cancel()
+            await _cancel([picking])
             await self._drain()
             await self._hand_over()
-            for keeper in keepers:
-                keeper.cancel()
+            await _cancel(keepers)
         try:
             await end_life(self._kit.redis, self._kit.worker_id)
         except LogUnavailable:
@@ -123,7 +124,7 @@ class LeasedWorker(Worker):
         await end_message(self._kit.ender, message_id, failure, job_token=token)
 
     async def _pick_jobs(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             if self.job_counter < self.max_jobs:
                 if not await self._wake.wait():
                     self._leases.doubt()
@@ -252,6 +253,15 @@ class LeasedWorker(Worker):
         run = self._runs.get(message_id)
         if run is not None:
             run.stop(Stop.CANCELLED)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: Python 3.11's wait_for may swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 def run_message_function(coroutine: Any) -> Function:
