@@ -91,10 +91,10 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
     model = body.model or default_model
     if model is None:
         raise BadRequest("name a model, or set REJOIN_DEFAULT_MODEL", field=("model",))
-    turns = [StoredTurn("system", body.system)] if body.system is not None else []
     return StoredRequest(
         model=model,
-        turns=turns + _turns(body),
+        turns=_turns(body),
+        system=body.system,
         temperature=body.temperature,
         top_p=body.top_p,
         max_tokens=body.max_tokens,

@@ -5,7 +5,7 @@ from typing import Final
 
 from rejoin.shared.events import Usage
 from rejoin.shared.fold import Message
-from rejoin.shared.request import StoredRequest
+from rejoin.shared.request import StoredRequest, shown_chars
 
 _CHARACTERS_A_TOKEN: Final = 4  # the usual rule of thumb for English text
 _NOTHING: Final = Usage()
@@ -17,7 +17,7 @@ def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
     A finished step says what the provider reported. A call that broke off is counted from its
     text, and so is one whose step was taken back: the provider bills it all the same.
     """
-    shown = sum(len(turn.content) for turn in request.turns) if request else 0
+    shown = shown_chars(request) if request else 0
     spent: Usage | None = None
     for used in message.step_usages:
         spent = total(spent, Usage(**used))  # type: ignore[arg-type]  # as step_note wrote it

@@ -12,7 +12,7 @@ from typing import Final
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogRefused, ProviderError
 from rejoin.shared.events import Done, Failed, FinishReason, Retry, Step, Usage
-from rejoin.shared.request import StoredRequest
+from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import total
 from rejoin.worker.attempt import Attempt, begin
 from rejoin.worker.backoff import pause_seconds
@@ -176,9 +176,11 @@ def _end_of(reason: Stop, text_chars: int) -> Done | Failed:
 
 def model_request(request: StoredRequest, reference: str, name: str = "") -> ModelRequest:
     """The model call that an accepted request asks for; `name`: the provider's own."""
+    system = [] if request.system is None else [StoredTurn("system", request.system)]
+    turns = [*system, *request.turns]
     return ModelRequest(
         model=name,
-        turns=[Turn(turn.role, turn.content) for turn in request.turns],
+        turns=[Turn(turn.role, turn.content) for turn in turns],
         temperature=request.temperature,
         top_p=request.top_p,
         max_tokens=request.max_tokens,

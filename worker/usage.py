@@ -1,5 +1,6 @@
 """What a model call used, in tokens and money, as an event."""
 
+from rejoin.shared.content import chars_of
 from rejoin.shared.events import Usage
 from rejoin.shared.spent import decimal_string, estimated
 from rejoin.worker.providers.base import ModelRequest, UsageChunk
@@ -18,5 +19,5 @@ def usage_event(chunk: UsageChunk) -> Usage:
 
 def estimated_usage(request: ModelRequest, text_chars: int, reasoning_chars: int) -> Usage:
     """An approximation for a call that broke off before it reported."""
-    shown = sum(len(turn.content) for turn in request.turns)
+    shown = sum(chars_of(turn.content) for turn in request.turns)
     return estimated(shown, text_chars, reasoning_chars)

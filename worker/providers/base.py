@@ -1,20 +1,48 @@
 """What every provider adapter gives: a model call's answer as an iterator of chunks."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from rejoin.shared.content import Content
 from rejoin.shared.events import FinishReason
+from rejoin.shared.request import ResponseFormat
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asked for, its arguments complete."""
+
+    tool_call_id: str
+    name: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the history shown to the model; `role`: system, user or assistant."""
+    """One message of the history shown to the model; `role`: system, user, assistant or tool.
+
+    `tool_calls` are an assistant turn's; a tool turn is the result of the one it names. `thinking`
+    is what ThinkingChunks of that turn said, sent back unchanged to the provider that sent it.
+    """
 
     role: str
-    content: str
+    content: Content
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str | None = None
+    is_error: bool = False
+    thinking: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +61,8 @@ class ModelRequest:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     reasoning_effort: str | None = None
+    response_format: ResponseFormat | None = None
+    tools: Sequence[Tool] = ()
     reference: str = ""
 
 
@@ -48,6 +78,28 @@ class ReasoningChunk:
     """A piece of thinking text, never empty."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingChunk:
+    """A finished thinking block as the provider wants it back, its signature with it.
+
+    `block` is the provider's own JSON; no client sees it. The text of it went out before, as
+    ReasoningChunks.
+    """
+
+    block: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallChunk:
+    """The model asks for a tool. Sent once its arguments are complete and are a JSON object.
+
+    Arguments that are none are sent as they came, in `broken`, with `arguments` empty.
+    """
+
+    call: ToolCall
+    broken: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +124,18 @@ class FinishChunk:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-Chunk = TextChunk | ReasoningChunk | UsageChunk | FinishChunk
+Chunk = TextChunk | ReasoningChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A model of the provider's own list; None where the list does not say."""
+
+    name: str
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[str] | None = None
+    price: tuple[Decimal, Decimal] | None = None  # US dollars per million tokens, in and out
 
 
 class Provider(Protocol):
@@ -87,6 +150,13 @@ class Provider(Protocol):
         Raises:
             ProviderError: with a code of PROTOCOL.md; a stream that stops without a finish
                 reason is `provider_protocol`.
+        """
+
+    async def models(self) -> list[ListedModel]:
+        """The models that the provider itself lists; [] where it has no list.
+
+        Raises:
+            ProviderError: it could not be asked.
         """
 
     async def aclose(self) -> None:

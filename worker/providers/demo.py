@@ -8,9 +8,17 @@ from decimal import Decimal
 from typing import Final
 
 from rejoin.shared.catalogue import parse_demo_rate
+from rejoin.shared.content import text_of
 from rejoin.shared.errors import BadRequest, NotFound, ProviderError
 from rejoin.shared.events import FailureCode, FinishReason
-from rejoin.worker.providers.base import Chunk, FinishChunk, ModelRequest, TextChunk, UsageChunk
+from rejoin.worker.providers.base import (
+    Chunk,
+    FinishChunk,
+    ListedModel,
+    ModelRequest,
+    TextChunk,
+    UsageChunk,
+)
 
 BUILT_IN: Final = """\
 Hello! You sent no words, so here are some of mine. Rejoin keeps an answer alive while you are \
@@ -44,6 +52,10 @@ class DemoProvider:
         async with aclosing(_echo(request, rate)) as chunks:
             yield chunks
 
+    async def models(self) -> list[ListedModel]:
+        """List nothing: the catalogue has its one model."""
+        return []
+
     async def aclose(self) -> None:
         """Close nothing: there are no connections."""
 
@@ -65,13 +77,13 @@ async def _echo(request: ModelRequest, rate: float) -> AsyncGenerator[Chunk, Non
             await asyncio.sleep(0)
         yield TextChunk(word[0])
         sent += 1
-    asked = sum(1 for turn in request.turns for _ in _WORD.finditer(turn.content))
+    asked = sum(1 for turn in request.turns for _ in _WORD.finditer(text_of(turn.content)))
     yield UsageChunk(input_tokens=asked, output_tokens=sent, cost_usd=Decimal(0))
     yield FinishChunk(finish)
 
 
 def _last_user_text(request: ModelRequest) -> str:
-    texts = [turn.content for turn in request.turns if turn.role == "user"]
+    texts = [text_of(turn.content) for turn in request.turns if turn.role == "user"]
     return (texts[-1] if texts else "") or BUILT_IN
 
 

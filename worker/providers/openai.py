@@ -13,10 +13,11 @@ from openai import omit
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.shared_params import ReasoningEffort
 
+from rejoin.shared.content import encode
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import openai_errors
-from rejoin.worker.providers.base import Chunk, ModelRequest
+from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from rejoin.worker.providers.openai_chunks import Completion
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
@@ -81,6 +82,16 @@ class OpenAIProvider:
                 await self._refuse_other_bodies(response)
             yield await stack.enter_async_context(aclosing(self._chunks(response)))
 
+    async def models(self) -> list[ListedModel]:
+        """The models that the server lists, by their names alone.
+
+        Raises:
+            ProviderError: it could not be asked.
+        """
+        with self._translated():
+            listed = await self._client.models.list()
+        return [ListedModel(model.id) for model in listed.data]
+
     async def aclose(self) -> None:
         """Close idle connections."""
         await self._client.close()
@@ -89,7 +100,7 @@ class OpenAIProvider:
         """Send the request; `stack` closes the connection with its answer."""
         limit = omit if request.max_tokens is None else request.max_tokens
         effort = cast(ReasoningEffort, request.reasoning_effort)  # the provider checks it
-        messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+        messages = [{"role": turn.role, "content": encode(turn.content)} for turn in request.turns]
         call = self._completions.create(
             model=request.model,
             messages=cast("list[ChatCompletionMessageParam]", messages),

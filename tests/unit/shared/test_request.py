@@ -4,19 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.content import FilePart, ImagePart, TextPart
+from rejoin.shared.request import ResponseFormat, StoredRequest, StoredTurn
 
 texts = st.text(st.characters(exclude_categories=("Cs",)))
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+parts = st.builds(TextPart, texts) | st.builds(ImagePart, texts) | st.builds(FilePart, texts, texts)
+contents = texts | st.lists(parts).map(tuple)
+schemas = st.dictionaries(texts, texts | st.lists(texts))
 requests = st.builds(
     StoredRequest,
     model=texts,
-    turns=st.lists(st.builds(StoredTurn, st.sampled_from(["system", "user", "assistant"]), texts)),
+    turns=st.lists(
+        st.builds(StoredTurn, st.sampled_from(["system", "user", "assistant"]), contents, texts)
+    ),
+    system=st.none() | contents,
     temperature=st.none() | numbers,
     top_p=st.none() | numbers,
     max_tokens=st.none() | st.integers(),
     stop=st.lists(texts),
     reasoning_effort=st.none() | texts,
+    response_format=st.none() | st.builds(ResponseFormat, texts, schemas),
     metadata=st.dictionaries(texts, texts),
 )
 
