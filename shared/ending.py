@@ -21,19 +21,12 @@ from rejoin.shared.spent import spent_of
 _TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
 
 
-class Lives(NamedTuple):
-    """What a message's keys live, in seconds: while it is open, and after its end."""
-
-    open_seconds: int
-    ended_seconds: int
-
-
 class Ender(NamedTuple):
-    """Who ends messages, by its name in the record."""
+    """Who ends messages, by its name in the record; the keys live so long, until it is saved."""
 
     redis: Redis
     name: str
-    lives: Lives
+    life_seconds: int
 
 
 async def end_message(
@@ -70,7 +63,8 @@ async def end_message(
 
 
 async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> bool:
-    """What follows a message's end, each step repeatable: the job goes, the index entry last.
+    """What follows a message's end, each step repeatable: the job goes and the mark to save comes, the
+    index entry goes last.
 
     Returns whether the index entry went: not where the job is another's, or the end still to come.
 
@@ -94,7 +88,7 @@ async def _claim_and_end(
         # One token for all who end it under this name: cancels at once share a claim and a batch.
         token=f"end {ender.name} {seen_attempt}",
         worker_id=ender.name,
-        life_seconds=ender.lives.open_seconds,
+        life_seconds=ender.life_seconds,
         seen_attempt=seen_attempt,
     )
     found = await record.load(ender.redis, message_id)
@@ -122,7 +116,7 @@ async def _claim_and_end(
             message_id,
             claim.token,
             frames(claim.attempt, 0, entries),
-            ender.lives.ended_seconds,
+            ender.life_seconds,
             ending_of(end),
         ),
     )

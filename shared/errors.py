@@ -6,7 +6,9 @@ RejoinError
 ├── Conflict                it contradicts what is already so (an ended message, a used key)
 ├── OverLimit               too many waiting: try again later
 ├── Unavailable             a part Rejoin needs is away: try again later
-│   └── LogUnavailable      Redis is away, read-only or full
+│   ├── LogUnavailable      Redis is away, read-only or full
+│   └── DatabaseUnavailable the database is away, or not migrated
+├── DatabaseRefused         the database cannot hold a row: asking again does not help
 ├── LogRefused              the log took nothing of a batch: stop writing
 │   ├── MessageMissing      the record is gone, and that is final
 │   ├── Fenced              a later attempt owns the message
@@ -63,6 +65,14 @@ class Unavailable(_TryLater):
 
 class LogUnavailable(Unavailable):
     """Redis is away, read-only or full. What was sent may or may not have been stored."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is away, too slow, or lacks tables. A transaction may or may not be done."""
+
+
+class DatabaseRefused(RejoinError):
+    """The database cannot hold what it was given; the same again would be refused again."""
 
 
 class LogRefused(RejoinError):

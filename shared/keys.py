@@ -7,6 +7,8 @@ QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it 
 OWNERS: Final = "rejoin:owners"  # hash: message id, the token of the lease that runs it
 WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
 OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
+UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (or leased until)
+RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to delete old history
 REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
@@ -29,6 +31,11 @@ def request(message_id: str) -> str:
 def live(message_id: str) -> str:
     """The channel on which the message's frames are published."""
     return f"rejoin:{{{message_id}}}:live"
+
+
+def of_message(message_id: str) -> tuple[str, str, str]:
+    """All keys that hold a message: its log, its record, its request."""
+    return log(message_id), record(message_id), request(message_id)
 
 
 def worker(worker_id: str) -> str:

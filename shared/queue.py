@@ -18,6 +18,7 @@ from rejoin.shared.errors import OverLimit
 JOB_FUNCTION: Final = "run_message"  # one name for ever: an old worker destroys what it cannot name
 
 _MOST_WAKE_TOKENS: Final = 1000
+_FIRST_SAVE_MS: Final = 250  # an answer that ends sooner is saved once instead of twice
 _RECORD_WITHIN_SECONDS: Final = 60  # twice what an accept may take
 
 
@@ -42,7 +43,7 @@ def decode_job(job: bytes) -> dict[str, object]:
 
 
 async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
-    """Index a message as open; return the entry's time in ms. A repeat keeps the first time.
+    """Index a message as open and unsaved; return the entry's time in ms. A repeat keeps the first time.
 
     Raises:
         OverLimit: `most_due` messages are due and not running.
@@ -52,7 +53,10 @@ async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
         indexed = cast(
             int,
             await scripts.run(
-                redis, "queue/index", [keys.QUEUE, keys.OPEN], [message_id, most_due]
+                redis,
+                "queue/index",
+                [keys.QUEUE, keys.OPEN, keys.UNSAVED],
+                [message_id, most_due, _FIRST_SAVE_MS],
             ),
         )
     if indexed < 0:
@@ -157,7 +161,7 @@ async def put_off(redis: Redis, message_id: str, token: str) -> None:
 
 
 async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
-    """Take a job off the queue for good; False where it is another's.
+    """Take a job off the queue for good, to be saved; False where it is another's.
 
     Without a token: only where nobody runs it.
 
@@ -169,7 +173,13 @@ async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
             await scripts.run(
                 redis,
                 "queue/complete",
-                [keys.QUEUE, keys.OWNERS, keys.job(message_id), keys.job_tries(message_id)],
+                [
+                    keys.QUEUE,
+                    keys.OWNERS,
+                    keys.job(message_id),
+                    keys.job_tries(message_id),
+                    keys.UNSAVED,
+                ],
                 [message_id, token],
             )
         )

@@ -17,7 +17,6 @@ PREFIX: Final = "REJOIN_"
 # Promised by the contract, built by a later version: named, so that nobody waits for their effect.
 LATER: Final = frozenset(
     {
-        "REJOIN_DATABASE_URL",
         "REJOIN_TOOLS",
         "REJOIN_AGENTS",
         "REJOIN_TOOL_WAIT_SECONDS",
@@ -25,6 +24,8 @@ LATER: Final = frozenset(
         "REJOIN_JWKS_URL",
     }
 )
+
+_DATABASES: Final = ("postgresql+asyncpg://", "sqlite+aiosqlite:///")
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 
@@ -39,6 +40,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     redis_url: str | None = None
+    database_url: str | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     default_model: str | None = None
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=20, ge=0, le=86_400, allow_inf_nan=False)
     log_ttl_seconds: int = Field(default=3600, ge=1)
     open_ttl_seconds: int = Field(default=604_800, ge=60)
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
     max_log_bytes: int = Field(default=16_777_216, ge=1024)
     max_stream_seconds: Seconds = 3600
     max_queue: int = Field(default=10_000, ge=0)
@@ -75,6 +78,17 @@ class Settings(BaseSettings):
     def _redis_scheme(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("write it as redis://HOST:PORT/DB, rediss://… or unix://…")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(_DATABASES):
+            # Not shown: it may hold a password.
+            raise ValueError(
+                "write it as postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME or"
+                " sqlite+aiosqlite:////PATH/TO/FILE"
+            )
         return value
 
     @model_validator(mode="after")

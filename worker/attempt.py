@@ -106,7 +106,7 @@ async def begin(
         kit.appender,
         message_id,
         claim,
-        kit.lives,
+        kit.settings.open_ttl_seconds,
         most_log_bytes=kit.settings.max_log_bytes,
         stop=stoppable.stop,
     )

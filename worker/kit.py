@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
-from rejoin.shared.ending import Ender, Lives
+from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
 from rejoin.worker.providers.registry import Providers
@@ -32,14 +32,9 @@ class Kit:
     worker_id: str
 
     @property
-    def lives(self) -> Lives:
-        """What a message's keys live."""
-        return Lives(self.settings.open_ttl_seconds, self.settings.log_ttl_seconds)
-
-    @property
     def ender(self) -> Ender:
         """This worker as one that ends messages."""
-        return Ender(self.redis, self.worker_id, self.lives)
+        return Ender(self.redis, self.worker_id, self.settings.open_ttl_seconds)
 
 
 async def insist(what: str, call: Callable[[], Awaitable[T]]) -> T:

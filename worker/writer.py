@@ -13,7 +13,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from rejoin.shared import log
-from rejoin.shared.ending import Lives, ending_of
+from rejoin.shared.ending import ending_of
 from rejoin.shared.errors import CancelAsked, LogRefused, LogUnavailable
 from rejoin.shared.events import Event
 from rejoin.shared.frames import Frame, encode
@@ -76,7 +76,7 @@ class Writer:
         appender: Appender,
         message_id: str,
         claim: Claim,
-        lives: Lives,
+        life_seconds: int,
         *,
         most_log_bytes: int,
         stop: Callable[[Stop], None],
@@ -85,7 +85,7 @@ class Writer:
         self._appender = appender
         self._message_id = message_id
         self._claim = claim
-        self._lives = lives
+        self._life_seconds = life_seconds
         self._most_log_bytes = most_log_bytes
         self._stop = stop
         self._next = 0
@@ -156,8 +156,10 @@ class Writer:
         """Hand over what waits (the appender calls it)."""
         frames, self._pending = self._pending, []
         self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
-        life = self._lives.ended_seconds if self._ending else self._lives.open_seconds
-        return log.Batch(self._message_id, self._claim.token, frames, life, self._ending)
+        # Also with the end: what a log lives after it begins when it is saved.
+        return log.Batch(
+            self._message_id, self._claim.token, frames, self._life_seconds, self._ending
+        )
 
     def settle(self, outcome: log.Appended | LogRefused) -> None:
         """Hear what became of it (the appender calls it)."""

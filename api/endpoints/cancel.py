@@ -12,7 +12,7 @@ from rejoin.api.context import Context
 from rejoin.api.endpoints.snapshot import owned
 from rejoin.api.owner import owner_of
 from rejoin.shared import record
-from rejoin.shared.ending import Ender, Lives, end_message
+from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict
 from rejoin.shared.record import Status
 
@@ -24,9 +24,7 @@ class CancelEndpoint:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        settings = context.settings
-        lives = Lives(settings.open_ttl_seconds, settings.log_ttl_seconds)
-        self._ender = Ender(context.redis, ENDER, lives)
+        self._ender = Ender(context.redis, ENDER, context.settings.open_ttl_seconds)
 
     async def post(self, request: Request) -> Response:
         """Answer one request."""

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.clock import now_ms
-from rejoin.shared.ending import Ender, Lives, aftermath, end_message
+from rejoin.shared.ending import Ender, aftermath, end_message
 from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
 from rejoin.shared.events import Event, FinishReason, Reset
 from rejoin.shared.fold import fold
@@ -74,7 +74,7 @@ class World:
         self.rng = random.Random(seed)
         self.workers = [Worker(f"w{n}") for n in range(3)]
         self.messages: dict[str, Known] = {}
-        self.ender = Ender(redis, "api", Lives(600, 600))
+        self.ender = Ender(redis, "api", 600)
         self.kit = kit_for(redis)
         self._names = 0
 

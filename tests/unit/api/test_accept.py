@@ -13,7 +13,7 @@ from rejoin.api.accept import Accepted, Offer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.shared import idempotency, keys, queue, record, scripts
-from rejoin.shared.ending import Ender, Lives, end_message
+from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict, OverLimit, Unavailable
 from rejoin.shared.record import Status
 from rejoin.shared.request import StoredRequest, StoredTurn
@@ -155,7 +155,7 @@ async def test_many_retries_at_once_after_a_crash_are_one_message(
 async def test_a_message_that_ended_before_the_retry_is_not_queued_again(context: Context) -> None:
     await crash(context, "confirm", sent=False)
     (message_id,) = await queued(context.redis)
-    await end_message(Ender(context.redis, "test", Lives(60, 60)), message_id)
+    await end_message(Ender(context.redis, "test", 60), message_id)
     assert await queued(context.redis) == []
     assert (await accept.accept(context, KEYED)).message_id == message_id
     assert await queued(context.redis) == []

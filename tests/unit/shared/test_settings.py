@@ -11,6 +11,8 @@ from rejoin.shared.settings import LATER, PREFIX, Settings, is_loopback, load_se
 DEFAULTS: dict[str, object] = {
     "REJOIN_DATA_DIR": Path("./data"),
     "REJOIN_REDIS_URL": None,
+    "REJOIN_DATABASE_URL": None,
+    "REJOIN_RETENTION_DAYS": None,
     "REJOIN_HOST": "127.0.0.1",
     "REJOIN_PORT": 8000,
     "REJOIN_DEFAULT_MODEL": None,
@@ -32,7 +34,6 @@ DEFAULTS: dict[str, object] = {
     "REJOIN_AUTH": "none",
 }
 PROMISED_FOR_LATER = {
-    "REJOIN_DATABASE_URL",
     "REJOIN_TOOLS",
     "REJOIN_AGENTS",
     "REJOIN_TOOL_WAIT_SECONDS",
@@ -40,6 +41,8 @@ PROMISED_FOR_LATER = {
     "REJOIN_JWKS_URL",
 }
 WRONG = [
+    ("REJOIN_DATABASE_URL", "mysql://u:p@h/n"),
+    ("REJOIN_RETENTION_DAYS", "0"),
     ("REJOIN_PORT", "http"),
     ("REJOIN_PORT", "65536"),
     ("REJOIN_PORT", "-1"),
@@ -174,10 +177,10 @@ def test_without_a_redis_a_process_says_what_to_set() -> None:
 
 
 def test_a_setting_of_a_later_version_is_told_to_have_no_effect() -> None:
-    said = unheeded({"REJOIN_DATABASE_URL": "sqlite://"})
+    said = unheeded({"REJOIN_JWT_SECRET": "hush"})
     assert len(said) == 1
-    assert "REJOIN_DATABASE_URL" in said[0]
-    assert "sqlite" not in said[0]
+    assert "REJOIN_JWT_SECRET" in said[0]
+    assert "hush" not in said[0]
 
 
 def test_a_misspelt_setting_is_told_with_the_one_meant() -> None:

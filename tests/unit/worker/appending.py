@@ -8,7 +8,6 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import log
-from rejoin.shared.ending import Lives
 from rejoin.shared.errors import LogRefused, LogUnavailable
 from rejoin.shared.record import Claim
 from rejoin.worker.stopping import Stop
@@ -87,7 +86,7 @@ def new_writer(
         appender,
         message_id,
         Claim(1, "token", cancel_asked=False, lost_runs=0),
-        Lives(600, 60),
+        600,
         most_log_bytes=most_log_bytes,
         stop=stop,
     )

@@ -109,7 +109,7 @@ async def test_the_end_goes_alone_in_one_piece(held: HeldLog) -> None:
     assert held.names() == [["text", "text"], ["usage", "done"]]
     (text,), (end,) = held.rounds
     assert (text.ending, text.life_seconds) == ("", 600)
-    assert (end.ending, end.life_seconds) == ("done", 60)
+    assert (end.ending, end.life_seconds) == ("done", 600)
 
 
 async def test_a_cancel_before_the_end_rewinds_to_another_end(held: HeldLog) -> None:

@@ -1,0 +1,118 @@
+"""Which messages the database lacks: marks in Redis, and the logs' life until they are saved.
+
+A mark is set with a message's index entry and again with its end (lua/queue/index, complete). A
+saver leases what is due, saves it, and takes the mark off unless a newer one came meanwhile.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from rejoin.shared import keys, scripts
+from rejoin.shared.connections import redis_or_away
+
+_PAGE: Final = 500
+
+
+class Lease(NamedTuple):
+    """A message that is the caller's to save; `mark` is what Redis holds of the lease."""
+
+    message_id: str
+    mark: str
+
+
+async def take(redis: Redis, *, lease_seconds: float, most: int) -> list[Lease]:
+    """Lease up to `most` messages whose saving is due.
+
+    Raises:
+        LogUnavailable: Redis is away. What a lost reply named is due again with its lease's end.
+    """
+    with redis_or_away():
+        reply = await scripts.run(
+            redis, "queue/take_unsaved", [keys.UNSAVED], [int(lease_seconds * 1000), most]
+        )
+    words = [word.decode() for word in cast(Sequence[bytes], reply)]
+    return [Lease(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
+
+
+async def saved(redis: Redis, leases: Sequence[Lease]) -> None:
+    """Take marks off, but for those that are newer than the lease.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    await _settle(redis, leases, "")
+
+
+async def put_off(redis: Redis, leases: Sequence[Lease], *, seconds: float) -> None:
+    """Give messages back, due in `seconds`; those with a newer mark stay due.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    await _settle(redis, leases, int(seconds * 1000))
+
+
+async def _settle(redis: Redis, leases: Sequence[Lease], due_in_ms: str | int) -> None:
+    if not leases:
+        return
+    arguments: list[str | int] = [due_in_ms]
+    for lease in leases:
+        arguments += lease
+    with redis_or_away():
+        await scripts.run(redis, "queue/settle_unsaved", [keys.UNSAVED], arguments)
+
+
+async def accept_under_way(redis: Redis, message_id: str) -> bool:
+    """Whether a message without a record is indexed: its accept may be under way, within a bound.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        return await redis.zscore(keys.OPEN, message_id) is not None
+
+
+async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
+    """Let all keys of these messages live so long from now, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            for name in keys.of_message(message_id):
+                pipeline.expire(name, life_seconds)
+        await pipeline.execute()
+
+
+async def remove_logs(redis: Redis, message_ids: Sequence[str]) -> None:
+    """Remove all keys of these messages, and their marks.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            for name in keys.of_message(message_id):
+                pipeline.unlink(name)
+            pipeline.zrem(keys.UNSAVED, message_id)
+        await pipeline.execute()
+
+
+async def marked(redis: Redis) -> AsyncIterator[list[str]]:
+    """Every marked message, a page at a time; one that is marked throughout is never missed.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    cursor = 0
+    while True:
+        with redis_or_away():
+            cursor, found = await redis.zscan(keys.UNSAVED, cursor, count=_PAGE)
+        yield [message_id.decode() for message_id, _ in found]
+        if cursor == 0:
+            return
