@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope
 from rejoin.shared.errors import BadRequest
 
 _BODY_SECONDS: Final = 60  # for a whole body: uvicorn itself waits for ever
-_DEEPEST: Final = 4
+_MOST_NAMED: Final = 6  # levels of a place that is told; a schema may be deeper
 
 Fields = dict[str, object]
 
@@ -103,20 +103,22 @@ def _refuse_constant(name: str) -> float:
 
 
 def _lone_surrogates(fields: Fields) -> Iterator[tuple[str | int, ...]]:
-    """Find strings that have no UTF-8, keys too; no field that we take is nested deeper."""
+    """Find strings that have no UTF-8, keys too."""
     left: list[tuple[tuple[str | int, ...], object]] = [((), fields)]
     while left:
         loc, value = left.pop()
         if isinstance(value, str):
             if not _encodable(value):
                 yield loc
-        elif len(loc) == _DEEPEST:
-            continue
         elif isinstance(value, dict):
-            yield from ((*loc, name) for name in value if not _encodable(name))
-            left += [((*loc, name), member) for name, member in value.items()]
+            yield from (_below(loc, name) for name in value if not _encodable(name))
+            left += [(_below(loc, name), member) for name, member in value.items()]
         elif isinstance(value, list):
-            left += [((*loc, at), member) for at, member in enumerate(value)]
+            left += [(_below(loc, at), member) for at, member in enumerate(value)]
+
+
+def _below(loc: tuple[str | int, ...], name: str | int) -> tuple[str | int, ...]:
+    return (*loc, name) if len(loc) < _MOST_NAMED else loc
 
 
 def _encodable(text: str) -> bool:

@@ -1,25 +1,19 @@
 """The body of POST /api/messages: its fields, their bounds, and what a later version takes."""
 
-from typing import Annotated, Final, Literal, Never
+from typing import Annotated, Literal, Never, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from rejoin.api.formats import ResponseFormatBody
+from rejoin.api.parts import Content, TextContent, check_text_alone
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
-
-_PARTS: Final = "content parts come with a later version; send a string"
 
 
 def _refuse(_: object) -> Never:
     raise PydanticCustomError("later", "this version does not take it yet")
-
-
-def _no_parts(value: object) -> object:
-    if isinstance(value, list):
-        raise PydanticCustomError("later", _PARTS)
-    return value
 
 
 def _as_list(value: object) -> object:
@@ -27,7 +21,6 @@ def _as_list(value: object) -> object:
 
 
 Later = SkipJsonSchema[Annotated[None, BeforeValidator(_refuse)]]
-Content = Annotated[str, BeforeValidator(_no_parts, json_schema_input_type=str)]
 StopWord = Annotated[str, Field(min_length=1)]
 
 
@@ -38,6 +31,12 @@ class Turn(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: Content
+
+    @model_validator(mode="after")
+    def _files_of_the_user_alone(self) -> Self:
+        if self.role != "user":
+            check_text_alone(self.content, at=("content",))
+        return self
 
 
 class MessageBody(BaseModel):
@@ -52,7 +51,7 @@ class MessageBody(BaseModel):
     messages: Annotated[
         list[Turn] | None, Field(min_length=1, description="The history; the last is the user's")
     ] = None
-    system: Content | None = None
+    system: TextContent | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
@@ -66,6 +65,7 @@ class MessageBody(BaseModel):
         list[Annotated[str, Field(min_length=1)]] | None,
         Field(max_length=8, description="Models to go on with, in order, when this one cannot"),
     ] = None
+    response_format: ResponseFormatBody | None = None
     metadata: Annotated[
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None,
         Field(max_length=16),
@@ -76,7 +76,6 @@ class MessageBody(BaseModel):
     if_busy: Later = None
     regenerate: Later = None
     tools: Later = None
-    response_format: Later = None
     recover: Later = None
 
 
@@ -100,6 +99,7 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
         max_tokens=body.max_tokens,
         stop=body.stop or [],
         reasoning_effort=body.reasoning_effort,
+        response_format=None if body.response_format is None else body.response_format.stored(),
         fallbacks=body.fallbacks or [],
         metadata=body.metadata or {},
     )

@@ -12,7 +12,9 @@ from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.endpoints.events import position
+from rejoin.api.formats import check_format
 from rejoin.api.owner import owner_of
+from rejoin.api.part_support import check_parts
 from rejoin.api.schemas import to_request
 from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
@@ -61,6 +63,8 @@ class MessagesEndpoint:
         check_model(request.model)
         for at, model in enumerate(request.fallbacks):
             _check_fallback(model, at)
+        check_parts(request, single="messages" not in fields)
+        await check_format(request.response_format)
         digest = accept.digest_of(fields) if key is not None else ""
         return await accept.accept(self._context, Offer(owner, request, key, digest, resumes))
 

@@ -172,7 +172,6 @@ LATER = [
     ("if_busy", "interrupt"),
     ("tools", ["search"]),
     ("tools", []),
-    ("response_format", {"type": "json_schema", "json_schema": {}}),
     ("recover", "restart"),
     ("recover", "continue"),
 ]
@@ -193,20 +192,6 @@ async def test_regenerate_is_of_a_later_version_too(idle_api: Caller) -> None:
 
 async def test_a_fallback_that_nobody_has_is_404(idle_api: Caller) -> None:
     assert_problem(await idle_api.post(fallbacks=["demo/echo", "nobody/has-it"]), 404)
-
-
-PARTS = [{"type": "text", "text": "a"}]
-
-
-@pytest.mark.parametrize(
-    ("field", "body"),
-    [("input", {"input": PARTS}), ("messages", {"messages": [{"role": "user", "content": PARTS}]})],
-)
-async def test_content_in_parts_is_of_a_later_version(
-    idle_api: Caller, field: str, body: dict[str, Any]
-) -> None:
-    response = await idle_api.http.post("/api/messages", json={"model": "demo/echo"} | body)
-    assert_names(assert_problem(response, 422), field)
 
 
 @pytest.mark.parametrize(
