@@ -8,8 +8,8 @@ import pytest
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.worker.providers.error_objects import from_body, retry_after
 from rejoin.worker.providers.openai import OpenAIProvider
-from rejoin.worker.providers.openai_errors import from_body, retry_after
 from tests.providers.answers import failure
 from tests.providers.conftest import KEY
 from tests.support.provider_script import Answer, error_answer

@@ -1,11 +1,9 @@
 """OpenAI through its SDK, and every server with the same API: OpenRouter, Ollama, vLLM."""
 
 import os
-from asyncio import timeout
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -15,17 +13,13 @@ from openai.types.shared_params import ReasoningEffort
 
 from rejoin.shared.content import encode
 from rejoin.shared.errors import ProviderError
-from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import openai_errors
 from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
+from rejoin.worker.providers.environment import read_access
+from rejoin.worker.providers.exchange import LIMITS, WAITS, read_chunks, refuse_json, translated
 from rejoin.worker.providers.openai_chunks import Completion
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
-CONNECT_SECONDS: Final = 10.0
-_DRAIN_SECONDS: Final = 0.1
-_MAX_OTHER_BYTES: Final = 65_536  # read of an answer that is no stream, for its error
-
-_NO_KEY: Final = "none"  # the SDK insists on one; servers without keys do not look at it
 
 _NEW_LIMIT_HOSTS: Final = (".api.openai.com", ".openai.azure.com")
 
@@ -40,31 +34,15 @@ class OpenAIProvider:
             ProviderError: `authentication` where neither a key nor a base URL is set, or where
                 one of them cannot be used.
         """
-        key = environ.get("OPENAI_API_KEY", "").strip()
-        base_url = environ.get("OPENAI_BASE_URL", "").strip()
-        if not key and not base_url:
-            raise _unusable(
-                "openai is not configured: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server"
-                " that needs no key"
-            )
-        if not key.isascii() or not key.isprintable():
-            raise _unusable("OPENAI_API_KEY holds characters that no key has")
-        host = _host(base_url or DEFAULT_URL)
-        # A shorter one is a placeholder, and hiding "x" would spoil every message.
-        self._secrets = (key,) if len(key) >= 8 else ()
-        self._new_limit = takes_new_limit(host)
-        # No deadline but for connecting: the step owns the others. No bound on connections
-        # either: the worker's max_jobs is one, and a second here would only queue in silence.
-        waits = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+        access = read_access(environ, "openai", DEFAULT_URL, "http://HOST:PORT/v1 or https://…")
+        self._secrets = access.secrets
+        self._new_limit = takes_new_limit(access.host)
         self._client = openai.AsyncOpenAI(
-            api_key=key or _NO_KEY,
-            base_url=base_url or DEFAULT_URL,
+            api_key=access.key,
+            base_url=access.base_url,
             max_retries=0,
-            timeout=waits,
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=waits,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-            ),
+            timeout=WAITS,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=WAITS, limits=LIMITS),
         )
         # Named once here, for naming it imports another 16 ms of the SDK.
         self._completions = self._client.chat.completions.with_streaming_response
@@ -79,8 +57,9 @@ class OpenAIProvider:
         async with AsyncExitStack() as stack:
             with self._translated():
                 response = await self._call(request, stack)
-                await self._refuse_other_bodies(response)
-            yield await stack.enter_async_context(aclosing(self._chunks(response)))
+                await refuse_json(response, self._secrets)
+            chunks = read_chunks(response, Completion(self._secrets), self._translate)
+            yield await stack.enter_async_context(aclosing(chunks))
 
     async def models(self) -> list[ListedModel]:
         """The models that the server lists, by their names alone.
@@ -118,51 +97,11 @@ class OpenAIProvider:
         )
         return (await stack.enter_async_context(call)).http_response
 
-    async def _chunks(self, response: httpx2.Response) -> AsyncGenerator[Chunk, None]:
-        completion = Completion(self._secrets)
-        async with aclosing(response.aiter_bytes()) as body:
-            try:
-                async for received in body:
-                    for chunk in completion.feed(received):
-                        yield chunk
-                    if completion.ended:
-                        await _drain(body)
-                        break
-            except httpx2.HTTPError as error:
-                if not completion.finished:  # else nothing but the usage can be missing
-                    raise openai_errors.translate(error, self._secrets) from None
-                return
-        for chunk in completion.end():
-            yield chunk
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(openai.OpenAIError, self._translate)
 
-    async def _refuse_other_bodies(self, response: httpx2.Response) -> None:
-        """Raise what a JSON answer says: an error under status 200, or one that is no stream."""
-        if "json" not in response.headers.get("content-type", ""):
-            return
-        read = bytearray()
-        async with aclosing(response.aiter_bytes()) as body:
-            async for received in body:
-                read += received
-                if len(read) > _MAX_OTHER_BYTES:
-                    break
-        raise openai_errors.not_a_stream(bytes(read[:_MAX_OTHER_BYTES]), self._secrets)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Raise a ProviderError for what the SDK and its HTTP client raise.
-
-        Without its cause: that holds the request with the key, and words not yet scrubbed.
-        """
-        try:
-            yield
-        except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise openai_errors.translate(error, self._secrets) from None
-        except ValueError:  # half a surrogate pair, NaN: it never left
-            raise ProviderError(
-                "the request holds text or a number that JSON has not",
-                code=FailureCode.INVALID_REQUEST,
-                retryable=False,
-            ) from None
+    def _translate(self, error: Exception) -> ProviderError:
+        return openai_errors.translate(error, self._secrets)
 
 
 def takes_new_limit(host: str) -> bool:
@@ -172,27 +111,3 @@ def takes_new_limit(host: str) -> bool:
     many servers that resemble OpenAI do not know the new name, and some ignore it in silence.
     """
     return f".{host}".endswith(_NEW_LIMIT_HOSTS)
-
-
-async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Read on to the body's end, which a connection needs to serve the next request too."""
-    with suppress(TimeoutError, httpx2.HTTPError):
-        async with timeout(_DRAIN_SECONDS):
-            async for _ in body:
-                pass
-
-
-def _host(base_url: str) -> str:
-    """Return the host of an http(s) URL, else raise; the text never repeats the URL."""
-    try:
-        parts = urlsplit(base_url)
-        _ = parts.port
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise _unusable("OPENAI_BASE_URL has the form http://HOST:PORT/v1 or https://…")
-    return parts.hostname
-
-
-def _unusable(detail: str) -> ProviderError:
-    return ProviderError(detail, code=FailureCode.AUTHENTICATION, retryable=False)

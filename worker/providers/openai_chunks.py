@@ -1,14 +1,12 @@
 """Reads the chunks of a streamed chat completion, of OpenAI and of those that resemble it."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FinishReason
-from rejoin.worker.providers import openai_errors
+from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.base import (
     Chunk,
     FinishChunk,
@@ -16,6 +14,7 @@ from rejoin.worker.providers.base import (
     TextChunk,
     UsageChunk,
 )
+from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object, unasked_tool
 from rejoin.worker.providers.sse import EventStream, NotAnEventStream
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
@@ -31,10 +30,6 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 # Ends that are none: OpenRouter, DeepSeek, vLLM and GLM give the reason of a break this way.
 _BROKEN: Final = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 _TOOLS: Final = frozenset({"tool_calls", "function_call"})
-
-
-class _NoChunk(ValueError):
-    """An event's data is no chat completion chunk."""
 
 
 class Completion:
@@ -63,9 +58,9 @@ class Completion:
         try:
             yield from self._read(self._events.feed(received))
         except NotAnEventStream as error:
-            raise openai_errors.protocol(str(error)) from None
-        except _NoChunk:
-            raise openai_errors.protocol(
+            raise error_objects.protocol(str(error)) from None
+        except NoChunk:
+            raise error_objects.protocol(
                 "a part of the stream is no chat completion chunk"
             ) from None
 
@@ -77,12 +72,12 @@ class Completion:
         """
         try:
             yield from self._read(self._events.end())
-        except _NoChunk:
+        except NoChunk:
             pass  # cut off in mid-event
         except NotAnEventStream as error:
-            raise openai_errors.protocol(str(error)) from None
+            raise error_objects.protocol(str(error)) from None
         if not self.finished:
-            raise openai_errors.protocol("the stream ended without a finish reason")
+            raise error_objects.protocol("the stream ended without a finish reason")
 
     def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
         for payload in events:
@@ -91,19 +86,19 @@ class Completion:
             if payload.startswith(b"[DONE]"):
                 self.ended = True
             elif payload:
-                yield from self._read_object(_parse(payload))
+                yield from self._read_object(parse_object(payload))
 
     def _read_object(self, value: Mapping[str, object]) -> list[Chunk]:
         if error := value.get("error"):
-            raise openai_errors.from_body(error, self._secrets)
+            raise error_objects.from_body(error, self._secrets)
         chunks: list[Chunk] = []
         choices = value.get("choices")
         if choices:
             if not isinstance(choices, list) or not isinstance(choices[0], dict):
-                raise _NoChunk
+                raise NoChunk
             self._read_choice(choices[0], chunks)
         elif value.get("object") == "error":  # vLLM, within its stream
-            raise openai_errors.from_body(value, self._secrets)
+            raise error_objects.from_body(value, self._secrets)
         if usage := value.get("usage"):
             self._read_usage(usage, chunks)
         return chunks
@@ -112,7 +107,7 @@ class Completion:
         delta = choice.get("delta")
         if isinstance(delta, dict):
             if delta.get("tool_calls") or delta.get("function_call"):
-                raise _unasked_tool()
+                raise unasked_tool()
             # Some send the same thought under both names: the first one that is there counts.
             thought = delta.get("reasoning_content") or delta.get("reasoning")
             if isinstance(thought, str) and thought:
@@ -121,7 +116,7 @@ class Completion:
             for text in (delta.get("content"), delta.get("refusal")):
                 if text:
                     if not isinstance(text, str):
-                        raise _NoChunk
+                        raise NoChunk
                     chunks.append(TextChunk(text))
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str) and not self.finished:
@@ -131,9 +126,9 @@ class Completion:
     def _finish(self, reason: str, error: object) -> FinishChunk:
         word = reason.lower()
         if word in _TOOLS:
-            raise _unasked_tool()
+            raise unasked_tool()
         if word in _BROKEN:
-            raise openai_errors.from_body(error or f"it ended with {reason}", self._secrets)
+            raise error_objects.from_body(error or f"it ended with {reason}", self._secrets)
         # An unknown word is an end too (eos, end_turn, …): the model stopped by itself.
         known = _FINISH.get(word, FinishReason.STOP)
         return FinishChunk(known, {} if reason == known else {"finish_reason": reason[:100]})
@@ -143,10 +138,10 @@ class Completion:
             return
         cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
         used = UsageChunk(
-            input_tokens=_count(usage.get("prompt_tokens")),
-            output_tokens=_count(usage.get("completion_tokens")),
+            input_tokens=count(usage.get("prompt_tokens")),
+            output_tokens=count(usage.get("completion_tokens")),
             reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
-            cached_tokens=cached or _count(usage.get("prompt_cache_hit_tokens")),  # DeepSeek
+            cached_tokens=cached or count(usage.get("prompt_cache_hit_tokens")),  # DeepSeek
             cost_usd=_money(usage.get("cost")),  # OpenRouter
         )
         if used != self._usage:  # a few repeat it in every chunk
@@ -154,30 +149,9 @@ class Completion:
             chunks.append(used)
 
 
-def _parse(payload: bytes) -> dict[str, object]:
-    try:
-        value = json.loads(payload.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        raise _NoChunk from None
-    if not isinstance(value, dict):
-        raise _NoChunk
-    return value
-
-
-def _unasked_tool() -> ProviderError:
-    return openai_errors.protocol("the model called a tool, but none was offered")
-
-
 def _detail(usage: Mapping[str, object], group: str, member: str) -> int:
     details = usage.get(group)
-    return _count(details.get(member)) if isinstance(details, dict) else 0
-
-
-def _count(value: object) -> int:
-    """Return a number of tokens; 0 for anything that is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return max(0, int(value))
+    return count(details.get(member)) if isinstance(details, dict) else 0
 
 
 def _money(value: object) -> Decimal | None:
