@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 
 from rejoin.shared import queue
 from rejoin.shared.connections import open_redis, redis_or_away
+from rejoin.shared.db import schema
+from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import RejoinError, SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
 from rejoin.worker.arq_worker import LeasedWorker
@@ -39,10 +41,14 @@ def main() -> int:
     # arq tells each job's start and end at INFO; ours are told where they matter.
     logging.getLogger("arq").setLevel(logging.WARNING)
     if "--check" in sys.argv[1:]:
-        return uvloop.run(_check(url))
+        return uvloop.run(_check(settings, url))
     for sentence in unheeded():
         _log.warning("%s", sentence)
-    uvloop.run(_serve(settings, url))
+    try:
+        uvloop.run(_serve(settings, url))
+    except SettingsError as error:
+        sys.stderr.write(f"rejoin worker: {error}\n")
+        return 2
     return 0
 
 
@@ -59,10 +65,13 @@ async def _serve(settings: Settings, url: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(blocking.aclose)
+        database = Database.of(settings)
+        stack.push_async_callback(database.aclose)
+        await schema.prepare(database)
         providers = Providers()
         providers.open_configured()
         stack.push_async_callback(providers.aclose)
-        kit = Kit(settings, redis, Appender(redis), providers, worker_id)
+        kit = Kit(settings, redis, Appender(redis), providers, worker_id, database)
         worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,17 +81,18 @@ async def _serve(settings: Settings, url: str) -> None:
         _log.info("worker %s has stopped", worker_id)
 
 
-async def _check(url: str) -> int:
+async def _check(settings: Settings, url: str) -> int:
     redis: Redis = open_redis(url)
     try:
         with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
             await redis.ping()
+        await schema.check(settings)
     except RejoinError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 1
     finally:
         await redis.aclose()
-    sys.stdout.write("rejoin worker: settings and Redis are in order\n")
+    sys.stdout.write("rejoin worker: settings, Redis and database are in order\n")
     return 0
 
 

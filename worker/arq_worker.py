@@ -26,7 +26,9 @@ from rejoin.worker.control import Control
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.leases import Leases
 from rejoin.worker.reaper import Reaper
+from rejoin.worker.retention import Retention
 from rejoin.worker.run import Run
+from rejoin.worker.save import Saver
 from rejoin.worker.stopping import Stop
 from rejoin.worker.wake import POLL_SECONDS, Wake
 
@@ -35,6 +37,7 @@ MAX_TRIES: Final = 1_000_000
 _NO_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400
 _CANCEL_AGAIN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 5.0  # for what runs to be handed over
+_SAVE_SECONDS: Final = 3.0  # for what has ended to be saved; another worker saves the rest
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +83,18 @@ class LeasedWorker(Worker):
                 group.create_task(self._kit.appender.run()),
                 group.create_task(self._control.run()),
                 group.create_task(Reaper(self._kit).run()),
+                group.create_task(Retention(self._kit).run()),
             ]
+            saver = Saver(self._kit)
+            saving = group.create_task(saver.run())
             picking = group.create_task(self._pick_jobs())
             await self._stopping.wait()
             await _cancel([picking])
             await self._drain()
             await self._hand_over()
-            await _cancel(keepers)
+            saver.stop()
+            await asyncio.wait([saving], timeout=_SAVE_SECONDS)
+            await _cancel([*keepers, saving])
         try:
             await end_life(self._kit.redis, self._kit.worker_id)
         except LogUnavailable:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
+from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
@@ -31,6 +32,7 @@ class Kit:
     providers: Providers
     worker_id: str
 
+    database: Database
     @property
     def ender(self) -> Ender:
         """This worker as one that ends messages."""

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from arq.connections import ArqRedis
@@ -10,6 +12,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.connections import open_redis
+from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
 from rejoin.shared.settings import Settings
 from rejoin.worker.arq_worker import LeasedWorker
@@ -18,6 +21,8 @@ from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
 from rejoin.worker.writer import Appender
 from tests.support.messages import until
+
+_DATA = TemporaryDirectory(prefix="rejoin-data-")  # one history for all: made once
 
 SCRIPT: Final = "script/x"  # the model that a test's own provider answers
 
@@ -29,9 +34,9 @@ def kit_for(
     factories: dict[str, Callable[[], Provider]] = dict(FACTORIES)
     if provider is not None:
         factories["script"] = lambda: provider
-    plain = {"drain_seconds": 0, "provider_retries": 1}
+    plain = {"drain_seconds": 0, "provider_retries": 1, "data_dir": Path(_DATA.name)}
     chosen = Settings(**plain | settings)
-    return Kit(chosen, redis, Appender(redis), Providers(factories), name)
+    return Kit(chosen, redis, Appender(redis), Providers(factories), name, Database.of(chosen))
 
 
 class RunningWorker:
@@ -81,6 +86,7 @@ async def worker_on(
         if not running.main.done():
             await running.die()
         await blocking.aclose()
+        await kit.database.aclose()
         await redis.aclose()
 
 

@@ -1,0 +1,1 @@
+"""The history in SQL: conversations and their messages, on SQLite or PostgreSQL."""

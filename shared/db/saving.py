@@ -1,0 +1,138 @@
+"""Saves messages: again and in any order, what is older than what is there changes nothing."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Table, and_, case, delete, func, insert, or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rejoin.shared.db.engine import Database
+from rejoin.shared.db.rows import Fields, StoredMessage, call_row, row_of
+from rejoin.shared.db.tables import conversations, messages, tool_calls
+from rejoin.shared.record import ENDED
+
+Upsert = postgresql.Insert | sqlite.Insert
+
+_ENDED: Final = [status.value for status in ENDED]
+_FIXED: Final = ("id", "conversation_id", "created_at")
+
+
+class _Conversation(NamedTuple):
+    """What some of its messages tell of a conversation."""
+
+    id: str
+    owner: str
+    created_at: int
+    updated_at: int
+
+
+async def save(database: Database, rows: Sequence[StoredMessage]) -> None:
+    """Save messages in one transaction, and make their conversations where there are none.
+
+    What is of a deleted conversation, or of another owner's, is left out.
+
+    Raises:
+        DatabaseUnavailable: the database is away; a repeat is safe.
+        DatabaseRefused: it cannot hold one of them; none is saved.
+    """
+    newest = {message.id: message for message in sorted(rows, key=_age)}
+    # In one order everywhere: two savers that lock the same rows must not wait for each other.
+    batch = sorted(newest.values(), key=lambda message: message.id)
+    async with database.writing() as connection:
+        kept = await _touch_conversations(connection, batch)
+        batch = [message for message in batch if message.conversation_id in kept]
+        if batch:
+            written = await connection.execute(
+                _upsert_messages(connection), [row_of(message) for message in batch]
+            )
+            new = set(written.scalars())
+            await _write_calls(connection, [message for message in batch if message.id in new])
+
+
+def upsert_into(connection: AsyncConnection, table: Table) -> Upsert:
+    """An INSERT that may say what a conflict does, in the database's own dialect."""
+    sqlite_spoken = connection.dialect.name == "sqlite"
+    return sqlite.insert(table) if sqlite_spoken else postgresql.insert(table)
+
+
+async def _touch_conversations(
+    connection: AsyncConnection, batch: Sequence[StoredMessage]
+) -> set[str]:
+    """Make or renew the messages' conversations; the ids of those that are not deleted."""
+    told: dict[str, _Conversation] = {}
+    for message in batch:
+        at = message.finished_at or message.created_at
+        one = told.get(message.conversation_id)
+        told[message.conversation_id] = _Conversation(
+            message.conversation_id,
+            message.owner,
+            min(one.created_at, message.created_at) if one else message.created_at,
+            max(one.updated_at, at) if one else at,
+        )
+    statement = upsert_into(connection, conversations)
+    old, new = conversations.c, statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=[old.id],
+        set_={
+            "created_at": case(
+                (new.created_at < old.created_at, new.created_at), else_=old.created_at
+            ),
+            "updated_at": case(
+                (new.updated_at > old.updated_at, new.updated_at), else_=old.updated_at
+            ),
+        },
+        where=and_(old.deleted_at.is_(None), old.owner == new.owner),
+    )
+    rows = [told[conversation_id]._asdict() for conversation_id in sorted(told)]
+    kept = await connection.execute(statement.returning(old.id), rows)
+    return set(kept.scalars())
+
+
+def _upsert_messages(connection: AsyncConnection) -> Upsert:
+    statement = upsert_into(connection, messages)
+    old, new = messages.c, statement.excluded
+    # An end goes before all that is none; then the later event of the log decides.
+    newer = _later(
+        (_rank(new.status), _rank(old.status)),
+        (new.attempt, old.attempt),
+        (func.coalesce(new.sequence, -1), func.coalesce(old.sequence, -1)),
+    )
+    return statement.on_conflict_do_update(
+        index_elements=[old.id],
+        set_={name: new[name] for name in old.keys() if name not in _FIXED},  # noqa: SIM118
+        where=and_(old.conversation_id == new.conversation_id, newer),
+    ).returning(old.id)
+
+
+def _rank(status: ColumnElement[str]) -> ColumnElement[int]:
+    return case((status.in_(_ENDED), 1), else_=0)
+
+
+def _later(*pairs: tuple[ColumnElement[int], ColumnElement[int]]) -> ColumnElement[bool]:
+    """Whether the first ones, in their order, are not less than the second ones."""
+    new, old = pairs[0]
+    if len(pairs) == 1:
+        return new >= old
+    return or_(new > old, and_(new == old, _later(*pairs[1:])))
+
+
+async def _write_calls(connection: AsyncConnection, written: Sequence[StoredMessage]) -> None:
+    """Replace the tool calls of answers that have ended: another attempt may have made others."""
+    answers = [m for m in written if m.ended and m.role == "assistant"]
+    rows: list[Fields] = [
+        call_row(message.id, place, call)
+        for message in answers
+        for place, call in enumerate(message.tool_calls)
+    ]
+    if answers:
+        ids = [message.id for message in answers]
+        await connection.execute(delete(tool_calls).where(tool_calls.c.message_id.in_(ids)))
+    if rows:
+        await connection.execute(insert(tool_calls), rows)
+
+
+def _age(message: StoredMessage) -> tuple[bool, int, int]:
+    last = message.last_event_id
+    attempt = last.attempt if last else message.attempt
+    return message.ended, attempt, last.sequence if last else -1

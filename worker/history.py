@@ -1,0 +1,134 @@
+"""A message's turns and its answer, as the database has them: from record, request and log."""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import cast
+from uuid import UUID, uuid5
+
+from rejoin.shared.clock import iso
+from rejoin.shared.db.rows import Fields, Spent, StoredCall, StoredMessage
+from rejoin.shared.fold import Message
+from rejoin.shared.record import Record
+from rejoin.shared.request import StoredRequest, StoredTurn
+
+_OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
+
+
+def rows_of(record: Record, request: StoredRequest | None, message: Message) -> list[StoredMessage]:
+    """Return the rows of the request's turns, and that of the answer last.
+
+    Without a request, which another version may have written, the answer alone.
+    """
+    turns = request.turns if request else []
+    parent_id = request.parent_id if request else None
+    rows = []
+    for place, turn in enumerate(turns):
+        row = StoredMessage(
+            id=_id_of(turn, record.message_id, place),
+            conversation_id=record.conversation_id,
+            owner=record.owner,
+            parent_id=parent_id,
+            role=turn.role,
+            created_at=record.created_at,
+            place=place,
+            content=turn.content,
+        )
+        rows.append(row)
+        parent_id = row.id
+    return [*rows, _answer(record, request, message, parent_id, len(turns))]
+
+
+def _answer(
+    record: Record,
+    request: StoredRequest | None,
+    message: Message,
+    parent_id: str | None,
+    place: int,
+) -> StoredMessage:
+    end = message.end
+    failed = end is not None and end.name == "failed"
+    return StoredMessage(
+        id=record.message_id,
+        conversation_id=record.conversation_id,
+        owner=record.owner,
+        parent_id=parent_id,
+        role="assistant",
+        created_at=record.created_at,
+        place=place,
+        status=record.status,
+        model=record.model,
+        text=message.text,
+        reasoning=message.reasoning,
+        finish_reason=str(end.fields["finish_reason"]) if end and not failed else None,
+        error=end.fields if end and failed else None,
+        usage=_spent(message.usage),
+        attempts=_attempts(record, message),
+        attempt=record.attempt,
+        last_event_id=message.last_event_id,
+        request=_parameters(request) if request else None,
+        metadata=dict(request.metadata) if request else None,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        tool_calls=tuple(_calls(message)),
+    )
+
+
+def _id_of(turn: StoredTurn, message_id: str, place: int) -> str:
+    # An older version gave turns no id: the same one each time, for a save is repeated.
+    return turn.id or str(uuid5(UUID(message_id), f"turn {place}"))
+
+
+def _parameters(request: StoredRequest) -> Fields:
+    fields = cast(Fields, json.loads(request.encode()))
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in _OF_ITS_OWN and value not in (None, [])
+    }
+
+
+def _spent(usage: Fields | None) -> Spent | None:
+    if usage is None:
+        return None
+    cost = usage["cost_usd"]
+    return Spent(
+        *(
+            int(str(usage[name]))
+            for name in ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
+        ),
+        cost_usd=None if cost is None else Decimal(str(cost)),
+        estimated=bool(usage["estimated"]),
+    )
+
+
+def _attempts(record: Record, message: Message) -> list[Fields]:
+    attempts = [dict(attempt) for attempt in message.attempts]
+    if record.finished_at is not None and attempts:
+        attempts[-1].update(finished_at=iso(record.finished_at), usage=message.usage)
+    return attempts
+
+
+def _calls(message: Message) -> Sequence[StoredCall]:
+    calls: dict[str, StoredCall] = {}
+    step = 1
+    for event in message.kept:
+        fields = event.fields
+        call_id = str(fields.get("tool_call_id"))
+        match event.name:
+            case "step":
+                step += 1
+            case "tool_call":
+                name, arguments = str(fields["name"]), cast(Fields, fields["arguments"])
+                calls[call_id] = StoredCall(call_id, step, name, arguments)
+            case "tool_result" | "tool_error" if call_id in calls:
+                asked = calls[call_id]
+                calls[call_id] = StoredCall(
+                    call_id,
+                    asked.step,
+                    asked.name,
+                    asked.arguments,
+                    result=fields.get("result"),
+                    error=fields.get("error"),
+                )
+    return list(calls.values())
