@@ -12,7 +12,9 @@ import uvicorn
 from rejoin.api.app import create_app
 from rejoin.api.sockets import listen
 from rejoin.shared.connections import open_redis, ping
-from rejoin.shared.errors import SettingsError, Unavailable
+from rejoin.shared.db import schema
+from rejoin.shared.db.engine import Database
+from rejoin.shared.errors import DatabaseUnavailable, SettingsError, Unavailable
 from rejoin.shared.settings import Settings, load_settings, unheeded
 
 _CHECK_SECONDS: Final = 5
@@ -36,6 +38,10 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("uvicorn.error").addFilter(_shortly)
     for sentence in unheeded():
         _log.warning("%s", sentence)
+    try:
+        asyncio.run(_prepare_database(settings))
+    except SettingsError as error:
+        return _fail(str(error), 2)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -78,6 +84,15 @@ def _shortly(record: logging.LogRecord) -> bool:
     return True
 
 
+async def _prepare_database(settings: Settings) -> None:
+    # In a loop of its own, before the server's begins, and so on connections of its own.
+    database = Database.of(settings)
+    try:
+        await schema.prepare(database)
+    finally:
+        await database.aclose()
+
+
 async def _check(settings: Settings) -> int:
     """Print what is wrong; return 0 if nothing is."""
     for sentence in unheeded():
@@ -91,7 +106,14 @@ async def _check(settings: Settings) -> int:
         return 1
     finally:
         await redis.aclose()
-    _say("settings and Redis: ok")
+    try:
+        await schema.check(settings)
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    except DatabaseUnavailable as error:
+        _say(f"the database does not answer (REJOIN_DATABASE_URL): {error}")
+        return 1
+    _say("settings, Redis and database: ok")
     return 0
 
 

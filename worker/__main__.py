@@ -87,6 +87,9 @@ async def _check(settings: Settings, url: str) -> int:
         with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
             await redis.ping()
         await schema.check(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"rejoin worker: {error}\n")
+        return 2
     except RejoinError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 1

@@ -10,8 +10,10 @@ import click
 from rejoin.client.commands import redis_binaries
 from rejoin.client.commands.banner import show
 from rejoin.client.commands.embedded import EmbeddedRedis
+from rejoin.client.commands.migrate import migrate
 from rejoin.client.commands.ports import free_port
 from rejoin.client.commands.supervisor import Supervisor, note
+from rejoin.shared.errors import DatabaseUnavailable
 from rejoin.shared.settings import Settings, load_settings, unheeded
 
 
@@ -70,6 +72,11 @@ async def _serve(settings: Settings, supervisor: Supervisor) -> int:
         await supervisor.start_redis(redis)
         environment["REJOIN_REDIS_URL"] = redis.url
         redis_said = f"{choice.said}, data in {redis.directory}" if choice.path else choice.said
+    if settings.database_url is not None:
+        try:
+            await migrate(settings)
+        except DatabaseUnavailable as error:
+            note(f"{error}; messages are kept in Redis until it is back")
     code = await supervisor.start(environment)
     if code is not None:
         return code

@@ -7,7 +7,7 @@ import click
 
 from rejoin.shared.errors import BadRequest, RejoinError, SettingsError
 
-_COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "doctor")
+_COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "migrate", "doctor")
 
 
 class _Commands(click.Group):

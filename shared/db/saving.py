@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, case, delete, func, insert, or_
+from sqlalchemy import ColumnElement, Table, and_, case, delete, func, insert, literal_column, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +14,9 @@ from rejoin.shared.record import ENDED
 
 Upsert = postgresql.Insert | sqlite.Insert
 
-_ENDED: Final = [status.value for status in ENDED]
+# Written out: one statement for many rows takes no other values than theirs.
+_ENDED: Final = [literal_column(f"'{status.value}'") for status in sorted(ENDED)]
+_NONE: Final = literal_column("-1")
 _FIXED: Final = ("id", "conversation_id", "created_at")
 
 
@@ -96,7 +98,7 @@ def _upsert_messages(connection: AsyncConnection) -> Upsert:
     newer = _later(
         (_rank(new.status), _rank(old.status)),
         (new.attempt, old.attempt),
-        (func.coalesce(new.sequence, -1), func.coalesce(old.sequence, -1)),
+        (func.coalesce(new.sequence, _NONE), func.coalesce(old.sequence, _NONE)),
     )
     return statement.on_conflict_do_update(
         index_elements=[old.id],
@@ -106,7 +108,8 @@ def _upsert_messages(connection: AsyncConnection) -> Upsert:
 
 
 def _rank(status: ColumnElement[str]) -> ColumnElement[int]:
-    return case((status.in_(_ENDED), 1), else_=0)
+    is_ended = or_(*(status == ended for ended in _ENDED))
+    return case((is_ended, literal_column("1")), else_=literal_column("0"))
 
 
 def _later(*pairs: tuple[ColumnElement[int], ColumnElement[int]]) -> ColumnElement[bool]:
