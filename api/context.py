@@ -1,9 +1,10 @@
-"""What every endpoint works with: the settings, Redis, the hub."""
+"""What every endpoint works with: the settings, Redis, the hub, the history."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
+from rejoin.api.history import History, NoHistory
 from rejoin.api.hub import Hub
 from rejoin.shared.settings import Settings
 
@@ -15,3 +16,4 @@ class Context:
     settings: Settings
     redis: Redis
     hub: Hub
+    history: History = field(default_factory=NoHistory)

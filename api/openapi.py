@@ -21,8 +21,8 @@ _ID: Final[Schema] = {
 }
 _DETAILS: Final = {
     "400": "Malformed: the body is not JSON, or a header or an event id is not of its form",
-    "404": "No such message, or no such model",
-    "409": "It contradicts what is so: an ended message, a used Idempotency-Key",
+    "404": "No such message, conversation or model",
+    "409": "It contradicts what is so: an ended message, a used key, a busy conversation",
     "413": "The body is over the limit",
     "415": "The body is not JSON",
     "422": "A bad field; `errors` names it",

@@ -14,6 +14,7 @@ from rejoin.api.answers import json_answer
 from rejoin.api.unread import UnreadResponse
 from rejoin.shared.errors import (
     BadRequest,
+    Busy,
     Conflict,
     MessageMissing,
     NotFound,
@@ -40,13 +41,18 @@ def problem(
     errors: Sequence[tuple[Location, str]] | None = None,
     headers: Mapping[str, str] | None = None,
     kind: type[Response] = Response,
+    more: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a problem; `errors` are the wrong fields of a body, each with what is wrong."""
+    """Return a problem; `errors` are the wrong fields of a body, each with what is wrong.
+
+    `more` are members of its own.
+    """
     members: dict[str, object] = {
         "type": "about:blank",
         "title": _title(status),
         "status": status,
         "detail": detail,
+        **(more or {}),
     }
     if errors is not None:
         members["errors"] = [{"loc": _shown(loc), "msg": _text(msg)} for loc, msg in errors]
@@ -64,6 +70,8 @@ def response(error: Exception) -> Response:
             return problem(
                 404, "no such message" if not isinstance(error, NotFound) else f"{error}"
             )
+        case Busy():
+            return problem(409, str(error), more={"active_message_id": error.active_message_id})
         case Conflict():
             return problem(409, str(error))
         case OverLimit() | Unavailable():

@@ -10,6 +10,7 @@ from rejoin.api.formats import ResponseFormatBody
 from rejoin.api.parts import Content, TextContent, check_text_alone
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.turns import IfBusy
 
 
 def _refuse(_: object) -> Never:
@@ -40,7 +41,7 @@ class Turn(BaseModel):
 
 
 class MessageBody(BaseModel):
-    """What to answer, by which model, and how. `input` or `messages` is needed."""
+    """What to answer, by which model, and how; `input`, `messages` or `regenerate` is needed."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -50,6 +51,17 @@ class MessageBody(BaseModel):
     input: Annotated[Content | None, Field(description="The user's turn")] = None
     messages: Annotated[
         list[Turn] | None, Field(min_length=1, description="The history; the last is the user's")
+    ] = None
+    regenerate: Annotated[
+        str | None, Field(description="Instead of both: the answer to give again in another way")
+    ] = None
+    conversation_id: Annotated[str | None, Field(description="Go on with this one")] = None
+    parent_id: Annotated[
+        str | None, Field(description="After which of its messages; the newest if left out")
+    ] = None
+    if_busy: Annotated[
+        Literal["enqueue", "interrupt", "reject"] | None,
+        Field(description="If another message of the conversation is running (enqueue)"),
     ] = None
     system: TextContent | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
@@ -71,10 +83,6 @@ class MessageBody(BaseModel):
         Field(max_length=16),
     ] = None
 
-    conversation_id: Later = None
-    parent_id: Later = None
-    if_busy: Later = None
-    regenerate: Later = None
     tools: Later = None
     recover: Later = None
 
@@ -82,12 +90,16 @@ class MessageBody(BaseModel):
 def to_request(fields: dict[str, object], *, default_model: str | None) -> StoredRequest:
     """Check a body and return the request that it makes.
 
+    Its model is empty where it is to be that of the message to regenerate.
+
     Raises:
         ValidationError: fields that are wrong each by itself.
-        BadRequest: no model, neither or both of `input` and `messages`, a last turn not the user's.
+        BadRequest: no model, not one of `input`, `messages` and `regenerate`, a last turn not the
+            user's, a parent without a conversation.
     """
     body = MessageBody.model_validate(fields)
-    model = body.model or default_model
+    _check_parent(body)
+    model = body.model or ("" if body.regenerate is not None else default_model)
     if model is None:
         raise BadRequest("name a model, or set REJOIN_DEFAULT_MODEL", field=("model",))
     return StoredRequest(
@@ -102,10 +114,34 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
         response_format=None if body.response_format is None else body.response_format.stored(),
         fallbacks=body.fallbacks or [],
         metadata=body.metadata or {},
+        parent_id=body.parent_id,
+        regenerate=body.regenerate,
     )
 
 
+def conversation_of(fields: dict[str, object]) -> tuple[str | None, IfBusy]:
+    """The conversation that a body names, and what to do if it is busy; both checked before."""
+    conversation_id = fields.get("conversation_id")
+    if_busy = IfBusy(fields.get("if_busy") or IfBusy.ENQUEUE)
+    return (conversation_id if isinstance(conversation_id, str) else None), if_busy
+
+
+def _check_parent(body: MessageBody) -> None:
+    if body.parent_id is None:
+        return
+    if body.regenerate is not None:
+        mend = "the answer given again has the parent of the one that `regenerate` names"
+        raise BadRequest(mend, field=("parent_id",))
+    if body.conversation_id is None:
+        raise BadRequest("send the conversation_id that it is of", field=("parent_id",))
+
+
 def _turns(body: MessageBody) -> list[StoredTurn]:
+    if body.regenerate is not None:
+        if body.input is not None or body.messages is not None:
+            mend = "send no turn with it: the answer is to the same one"
+            raise BadRequest(mend, field=("regenerate",))
+        return []
     if body.messages is None:
         if body.input is None:
             raise BadRequest("send the user's turn as `input`, or `messages`", field=("input",))

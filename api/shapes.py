@@ -63,13 +63,15 @@ _MODEL: Final = _object(
         "id": _TEXT,
         "provider": _TEXT,
         "name": _TEXT,
-        "context_window": _COUNT,
-        "max_output_tokens": _COUNT,
-        "capabilities": _object({field.name: _FLAG for field in fields(Capabilities)}),
+        "context_window": _or_null(_COUNT),
+        "max_output_tokens": _or_null(_COUNT),
+        "capabilities": _object({field.name: _or_null(_FLAG) for field in fields(Capabilities)}),
         "price": _or_null(_object({"input": _TEXT, "output": _TEXT})),
         "available": _FLAG,
     }
 )
+
+_WAITING_FOR: Final = _object({"message_id": _ID, "status": _STATUS})
 
 SHAPES: Final[Schema] = {
     "Accepted": _object(
@@ -78,7 +80,8 @@ SHAPES: Final[Schema] = {
             "conversation_id": _ID,
             "status": {"const": "queued"},
             "links": _object({"self": _TEXT, "events": _TEXT, "cancel": _TEXT}),
-        }
+        },
+        {"waiting_for": _WAITING_FOR},
     ),
     "Cancel": {"type": "object", "additionalProperties": False},
     "Cancelled": _object({"message_id": _ID, "status": _STATUS}),
@@ -90,6 +93,8 @@ SHAPES: Final[Schema] = {
             "conversation_id": _ID,
             "model": _TEXT,
             "status": _STATUS,
+            "waiting_for": _or_null(_WAITING_FOR),
+            "position": _or_null({**_COUNT, "description": "While queued: 0 is the next to run"}),
             "text": _TEXT,
             "reasoning": _TEXT,
             "tool_calls": _list({"type": "object"}),
@@ -115,7 +120,10 @@ SHAPES: Final[Schema] = {
     ),
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _COUNT, "detail": _TEXT},
-        {"errors": _list(_object({"loc": _list({"type": ["string", "integer"]}), "msg": _TEXT}))},
+        {
+            "errors": _list(_object({"loc": _list({"type": ["string", "integer"]}), "msg": _TEXT})),
+            "active_message_id": {**_ID, "description": "409: what the conversation is busy with"},
+        },
     ),
     "Usage": _object({field.name: _USAGE.get(field.name, _COUNT) for field in fields(Usage)}),
 }

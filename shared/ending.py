@@ -1,10 +1,12 @@
-"""Ends a message that no worker runs, and sees to what follows a message's end."""
+"""Ends a message that no worker runs, and sees to what follows: the next one's turn, the job."""
 
+import contextlib
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, queue, record
+from rejoin.shared import log, prices, queue, record, turns
+from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import (
     CancelAsked,
     Fenced,
@@ -16,7 +18,7 @@ from rejoin.shared.errors import (
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import Entry, frames, opening
-from rejoin.shared.spent import spent_of
+from rejoin.shared.spent import guessed, spent_of
 
 _TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
 
@@ -59,18 +61,32 @@ async def end_message(
         break
     else:
         return  # not ended: its job must stay, for whoever takes it next
-    await aftermath(ender.redis, message_id, job_token=job_token)
+    with contextlib.suppress(LogWentBack):  # Redis lost the end: whoever takes the job ends it
+        await aftermath(
+            ender.redis, message_id, job_token=job_token, life_seconds=ender.life_seconds
+        )
 
 
-async def aftermath(redis: Redis, message_id: str, *, job_token: str) -> bool:
-    """What follows a message's end, each step repeatable: the job goes and the mark to save comes, the
-    index entry goes last.
+async def aftermath(redis: Redis, message_id: str, *, job_token: str, life_seconds: int) -> bool:
+    """What follows a message's end: it passes its turn, the next one of its conversation is queued.
 
-    Returns whether the index entry went: not where the job is another's, or the end still to come.
+    Then its own job goes, it is to be saved, and its index entry goes last. Each step may be
+    repeated. `life_seconds` is how long the next one's job and the conversation
+    live. Returns whether the index entry went: not where the job is another's.
 
     Raises:
-        LogUnavailable: Redis is away; a repeat is safe.
+        LogWentBack: the message has not ended (any more); nothing is done.
+        LogUnavailable: Redis is away; a repeat is safe, once the end is known to be written still.
     """
+    found = await record.load(redis, message_id)
+    if found is not None:
+        if not found.ended:
+            raise LogWentBack(message_id)
+        following = await turns.pass_on(
+            redis, found.conversation_id, message_id, life_seconds=life_seconds
+        )
+        if following:
+            await queue.enqueue(redis, following, life_seconds=life_seconds, now_ms=now_ms())
     if await queue.complete(redis, message_id, job_token):
         found = await record.load(redis, message_id)
         if found is None or found.ended:
@@ -104,6 +120,7 @@ async def _claim_and_end(
         after=message.last_event_id,
         reason=reason,
     )
+    await prices.load_for(guessed(message, message.all_calls))
     try:
         usage = spent_of(message, await record.load_request(ender.redis, message_id))
     except RequestUnreadable:

@@ -4,6 +4,7 @@ RejoinError
 ├── BadRequest              the caller's request is wrong: which field, how to mend it
 ├── NotFound                no such message or model, or it is another owner's
 ├── Conflict                it contradicts what is already so (an ended message, a used key)
+│   └── Busy                another message of its conversation is running
 ├── OverLimit               too many waiting: try again later
 ├── Unavailable             a part Rejoin needs is away: try again later
 │   ├── LogUnavailable      Redis is away, read-only or full
@@ -15,6 +16,7 @@ RejoinError
 │   ├── LogEnded            it has its done or failed
 │   ├── LogWentBack         Redis lost events of this attempt, as a failover may
 │   └── CancelAsked         an end other than a cancelled one, while a cancel is set
+├── NotItsTurn              another message of its conversation is before it
 ├── RequestUnreadable       an accepted request is gone, or of another version
 ├── ProviderError           the provider could not, or would not: a `failed` code
 └── SettingsError           a setting is wrong: its name, how to mend it
@@ -45,6 +47,14 @@ class NotFound(RejoinError):
 
 class Conflict(RejoinError):
     """The request contradicts what is already so."""
+
+
+class Busy(Conflict):
+    """The conversation has an open message, `active_message_id`, and the caller will not wait."""
+
+    def __init__(self, active_message_id: str) -> None:
+        super().__init__("another message of this conversation is running")
+        self.active_message_id = active_message_id
 
 
 class _TryLater(RejoinError):
@@ -97,6 +107,10 @@ class LogWentBack(LogRefused):
 
 class CancelAsked(LogRefused):
     """An end other than `done` with `cancelled` was refused, for a cancel is set."""
+
+
+class NotItsTurn(RejoinError):
+    """A message was to run before its turn in its conversation."""
 
 
 class RequestUnreadable(RejoinError):

@@ -20,11 +20,15 @@ class Use(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """A key as it stands: its use, how old that is, and whether the message is known queued."""
+    """A key as it stands: its use, how old that is, and whether the message is known accepted.
+
+    `waiting_for` is what its first answer said of it, as `confirm` was told.
+    """
 
     use: Use
     age_ms: int
     accepted: bool
+    waiting_for: str
 
 
 def key_name(owner: str, idempotency_key: str) -> str:
@@ -56,14 +60,18 @@ async def find(redis: Redis, name: str) -> Reserved | None:
     return _parse(cast(list[bytes | int], reply)) if reply else None
 
 
-async def confirm(redis: Redis, name: str, use: Use) -> bool:
-    """Note that the key's message is queued; False where the key is another message's.
+async def confirm(redis: Redis, name: str, use: Use, *, waiting_for: str = "") -> bool:
+    """Note that the key's message is accepted; False where the key is another message's.
+
+    `waiting_for` is kept for later answers, the first time.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
     with redis_or_away():
-        return bool(await scripts.run(redis, "owner/confirm", [name], [*use, _LIFE_MS]))
+        return bool(
+            await scripts.run(redis, "owner/confirm", [name], [*use, _LIFE_MS, waiting_for])
+        )
 
 
 async def forget(redis: Redis, name: str, message_id: str) -> bool:
@@ -78,5 +86,6 @@ async def forget(redis: Redis, name: str, message_id: str) -> bool:
 
 def _parse(reply: list[bytes | int]) -> Reserved:
     message_id, conversation_id, digest = (cast(bytes, part).decode() for part in reply[:3])
-    age_ms, accepted = cast(list[int], reply[3:])
-    return Reserved(Use(message_id, conversation_id, digest), age_ms, bool(accepted))
+    age_ms, accepted = cast(list[int], reply[3:5])
+    use = Use(message_id, conversation_id, digest)
+    return Reserved(use, age_ms, bool(accepted), cast(bytes, reply[5]).decode())

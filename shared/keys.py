@@ -10,6 +10,7 @@ OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every mess
 UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (or leased until)
 RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to delete old history
 REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
+LISTS: Final = "rejoin:lists"  # string: the worker whose turn it is to ask for models
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
 
@@ -38,9 +39,24 @@ def of_message(message_id: str) -> tuple[str, str, str]:
     return log(message_id), record(message_id), request(message_id)
 
 
+def turns(conversation_id: str) -> str:
+    """Whose turn it is in a conversation: a zset, message id and place."""
+    return f"rejoin:{{{conversation_id}}}:turns"
+
+
+def conversation(conversation_id: str) -> str:
+    """The conversation: a hash, its owner, its newest message, what the placed ones were told."""
+    return f"rejoin:{{{conversation_id}}}:conversation"
+
+
 def worker(worker_id: str) -> str:
     """A worker's sign of life: JSON, gone some leases after its last beat."""
     return f"rejoin:worker:{worker_id}"
+
+
+def own_list(provider: str) -> str:
+    """The models that a provider lists itself, as JSON."""
+    return f"rejoin:models:{provider}"
 
 
 def idempotency(owner: str, digest: str) -> str:

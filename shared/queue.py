@@ -43,7 +43,7 @@ def decode_job(job: bytes) -> dict[str, object]:
 
 
 async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
-    """Index a message as open and unsaved; return the entry's time in ms. A repeat keeps the first time.
+    """Index a message as open and unsaved; return the entry's time in ms. A repeat keeps it.
 
     Raises:
         OverLimit: `most_due` messages are due and not running.
@@ -62,6 +62,16 @@ async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
     if indexed < 0:
         raise OverLimit("too many messages wait for a worker", retry_after_seconds=2)
     return indexed
+
+
+async def is_indexed(redis: Redis, message_id: str) -> bool:
+    """Whether a message is in the index: of one without a record, its accept may be under way.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        return await redis.zscore(keys.OPEN, message_id) is not None
 
 
 async def drop_index(redis: Redis, message_id: str) -> None:

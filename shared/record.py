@@ -82,6 +82,16 @@ async def accept(
         Unavailable: the index entry is too old by now: accept the message anew.
         LogUnavailable: Redis is away; a repeat is safe.
     """
+    call = accepting(record, request, indexed_at=indexed_at, life_seconds=life_seconds)
+    with redis_or_away():
+        check_accepted(await scripts.run(redis, *call))
+
+
+def accepting(
+    record: Record, request: StoredRequest, *, indexed_at: int, life_seconds: int
+) -> scripts.Call:
+    """The call of `accept`, to be sent with others in one round trip."""
+    message_id = record.message_id
     fields = {
         "owner": record.owner,
         "conversation_id": record.conversation_id,
@@ -93,12 +103,17 @@ async def accept(
     ]  # fmt: skip
     for name, value in fields.items():
         arguments += [name, value]
-    message_id = record.message_id
-    with redis_or_away():
-        outcome = await scripts.run(
-            redis, "log/accept", [keys.record(message_id), keys.request(message_id)], arguments
-        )
-    if outcome == b"late":
+    names = [keys.record(message_id), keys.request(message_id)]
+    return scripts.Call("log/accept", names, arguments)
+
+
+def check_accepted(reply: object) -> None:
+    """Read the reply to `accepting`.
+
+    Raises:
+        Unavailable: the index entry is too old by now: accept the message anew.
+    """
+    if reply == b"late":
         raise Unavailable("the message was not stored in time; send it again")
 
 
@@ -112,7 +127,7 @@ async def load(redis: Redis, message_id: str) -> Record | None:
         fields = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.record(message_id)))
     if b"created_at" not in fields:
         return None
-    return _parse(message_id, {name.decode(): value.decode() for name, value in fields.items()})
+    return _parse(message_id, fields)
 
 
 async def load_request(redis: Redis, message_id: str) -> StoredRequest:
@@ -124,12 +139,24 @@ async def load_request(redis: Redis, message_id: str) -> StoredRequest:
     """
     with redis_or_away():
         text = cast(bytes | None, await redis.get(keys.request(message_id)))
-    if text is None:
-        raise RequestUnreadable("the accepted request is gone")
-    try:
-        return StoredRequest.decode(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestUnreadable("the accepted request is of another version") from error
+    return _request(text)
+
+
+async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, StoredRequest] | None:
+    """Return the record and the accepted request, or None where there is no record (any more).
+
+    Raises:
+        RequestUnreadable: the request is gone, or another version wrote it in another form.
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.hgetall(keys.record(message_id))
+        pipeline.get(keys.request(message_id))
+        fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
+    if b"created_at" not in fields:
+        return None
+    return _parse(message_id, fields), _request(text)
 
 
 async def claim(
@@ -213,7 +240,18 @@ async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
     return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
 
 
-def _parse(message_id: str, fields: dict[str, str]) -> Record:
+def _request(text: bytes | None) -> StoredRequest:
+    if text is None:
+        raise RequestUnreadable("the accepted request is gone")
+    try:
+        return StoredRequest.decode(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestUnreadable("the accepted request is of another version") from error
+
+
+def _parse(message_id: str, raw: dict[bytes, bytes]) -> Record:
+    fields = {name.decode(): value.decode() for name, value in raw.items()}
+
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 

@@ -4,12 +4,20 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int | float
+
+
+class Call(NamedTuple):
+    """A script with its keys and arguments, for `run_all`."""
+
+    name: str
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
 
 
 class _Runner(Protocol):
@@ -40,6 +48,29 @@ async def run(
     except NoScriptError:
         await load(redis, name)
         return await runner.evalsha(digest(name), len(keys), *keys, *arguments)
+
+
+async def run_all(redis: Redis, calls: Sequence[Call]) -> list[object]:
+    """Run scripts one after the other in one round trip; each bears being repeated.
+
+    One that fails does not stop those after it; the first failure is raised in the end.
+    """
+    replies = await _send(redis, calls)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        for call in calls:
+            await load(redis, call.name)
+        replies = await _send(redis, calls)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+async def _send(redis: Redis, calls: Sequence[Call]) -> list[object]:
+    pipeline = redis.pipeline(transaction=False)
+    for name, keys, arguments in calls:
+        pipeline.execute_command("EVALSHA", digest(name), len(keys), *keys, *arguments)
+    return cast(list[object], await pipeline.execute(raise_on_error=False))
 
 
 async def load(redis: Redis, name: str) -> None:

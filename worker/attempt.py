@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from rejoin.shared import log, record
-from rejoin.shared.errors import CancelAsked, MessageMissing
+from rejoin.shared import log, record, turns
+from rejoin.shared.errors import CancelAsked, MessageMissing, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.spent import spent_of
+from rejoin.shared.spent import spent_of, total
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
-from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of
+from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
 from rejoin.worker.writer import Writer
 
 
@@ -36,24 +36,30 @@ class Attempt:
         end: Done | Failed,
         *,
         text_chars: int,
-        step: tuple[Event, bytes] | None = None,
+        step: tuple[Event, Usage] | None = None,
+        unstepped: Usage | None = None,
     ) -> None:
         """Write the message's last events; a cancel that came first makes it a cancelled end.
 
-        `step` is the last finished step's event, where there is one: it and the end are one
-        append, so that a later attempt finds both or neither.
+        `step` is the last finished step's event and usage, where there is one: it and the end are
+        one append, so that a later attempt finds both or neither. `unstepped` is what this
+        attempt's other calls used, as far as its worker knows.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
-        entries: list[tuple[Event, bytes]] = [] if step is None else [step]
+        entries: list[tuple[Event, bytes]] = []
+        if step is not None:
+            entries.append((step[0], usage_note(step[1])))
         if usage is not None:
-            entries.append((usage, b""))
+            entries.append((usage, usage_note(unstepped)))
         try:
             await self.writer.finish(*entries, (end, b""))
         except CancelAsked:
             cancelled = Done(FinishReason.CANCELLED, text_chars)
-            await self.writer.finish((usage or Usage(), b""), (cancelled, b""))
+            if step is not None:
+                unstepped = total(unstepped, step[1])
+            await self.writer.finish((usage or Usage(), usage_note(unstepped)), (cancelled, b""))
 
 
 async def begin(
@@ -66,15 +72,18 @@ async def begin(
     held: Claim | None = None,
     model: str | None = None,
     reason: str = "takeover",
+    used: Usage | None = None,
 ) -> Attempt:
     """Claim the message under `token`, read what is there, write the attempt's first events.
 
     `held` is the claim of a worker that begins again by itself; it is refused where another has
-    claimed since. `model` and `reason` are told by the `reset`.
+    claimed since. `model` and `reason` are told by the `reset`; `used` is noted in it for later
+    attempts: what the calls of the attempt before used that finished no step.
 
     Raises:
         MessageMissing: there is no such message (any more).
         LogEnded: it has ended.
+        NotItsTurn: another message of its conversation is first; the claim is given back.
         Fenced: `held` is no longer the message's claim.
         RequestUnreadable: nobody can answer it.
     """
@@ -91,17 +100,19 @@ async def begin(
             held=held,
         ),
     )
-    found = await insist(message_id, lambda: record.load(redis, message_id))
-    if found is None:
+    stored = await insist(message_id, lambda: record.load_with_request(redis, message_id))
+    if stored is None:
         raise MessageMissing(message_id)
-    request = await insist(message_id, lambda: record.load_request(redis, message_id))
+    found, request = stored
+    to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
+    # After the claim: what was first before it may be another by now. An end may come out of turn.
+    if not to_end and not await insist(message_id, lambda: _is_first(kit, found)):
+        await insist(message_id, lambda: record.hand_over(redis, message_id, token))
+        raise NotItsTurn(message_id)
     message = Message()
     if claim.attempt > 1:
         message = fold(await insist(message_id, lambda: log.read_all(redis, message_id)))
-    if claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts:
-        before = left_as_it_is(message)
-    else:
-        before = takeover_of(message)
+    before = left_as_it_is(message) if to_end else takeover_of(message)
     writer = Writer(
         kit.appender,
         message_id,
@@ -118,6 +129,13 @@ async def begin(
         after=before.after,
         reason=reason,
         model=model,
+        used=used,
     ):
         writer.put(event, private)
     return Attempt(found, request, claim, writer, before, spent_of(message, request))
+
+
+async def _is_first(kit: Kit, found: Record) -> bool:
+    life_seconds = kit.settings.open_ttl_seconds
+    first = await turns.first(kit.redis, found.conversation_id, life_seconds=life_seconds)
+    return first == found.message_id

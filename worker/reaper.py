@@ -1,7 +1,8 @@
 """Finds messages that nobody runs and nobody will, and queues them again.
 
 A Redis that restarted without its newest writes, or a process that died between two of them,
-leaves an open message without a job. The reaper ends nothing: the worker that claims what it
+leaves an open message without a job. So has one that waits for another of its conversation: of
+those the reaper sees that somebody runs the first. It ends nothing: the worker that claims what it
 queues sees a cancel, a passed deadline or used-up attempts.
 """
 
@@ -10,10 +11,11 @@ import logging
 from enum import Enum, auto
 from typing import Final
 
-from rejoin.shared import keys, queue, record
+from rejoin.shared import keys, queue, record, turns, unsaved
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import aftermath
-from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.errors import LogUnavailable, LogWentBack, NotFound
+from rejoin.shared.record import Record
 from rejoin.worker.kit import Kit
 
 _AT_ONCE: Final = 500
@@ -77,11 +79,32 @@ class Reaper:
                 return _Seen.LEFT
             await queue.drop_index(redis, message_id)
             return _Seen.DROPPED
-        if found.ended:
-            dropped = await aftermath(redis, message_id, job_token="")
-            return _Seen.DROPPED if dropped else _Seen.LEFT
         life_seconds = self._kit.settings.open_ttl_seconds
-        if await queue.enqueue(redis, message_id, life_seconds=life_seconds, now_ms=now_ms()):
-            _log.warning("message %s had no job; it is queued again", message_id)
+        if found.ended:
+            try:
+                dropped = await aftermath(
+                    redis, message_id, job_token="", life_seconds=life_seconds
+                )
+            except LogWentBack:
+                return _Seen.LEFT
+            return _Seen.DROPPED if dropped else _Seen.LEFT
+        first = await self._first_of_its_turns(found)
+        if first and await queue.enqueue(redis, first, life_seconds=life_seconds, now_ms=now_ms()):
+            _log.warning("message %s had no job; it is queued again", first)
             return _Seen.QUEUED
         return _Seen.LEFT
+
+    async def _first_of_its_turns(self, found: Record) -> str:
+        """Whose turn it is in an open message's conversation, when the lost ones are passed on."""
+        redis, life_seconds = self._kit.redis, self._kit.settings.open_ttl_seconds
+        try:
+            placed = await turns.place_again(redis, found, life_seconds=life_seconds)
+            if placed.first != found.message_id:
+                await unsaved.let_live(redis, [found.message_id], life_seconds=life_seconds)
+        except NotFound as error:
+            _log.error("message %s: %s", found.message_id, error)
+            return found.message_id
+        first, _ = await turns.first_open(
+            redis, found.conversation_id, placed.first, life_seconds=life_seconds
+        )
+        return first

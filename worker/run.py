@@ -1,6 +1,7 @@
 """A leased job: runs its message to the end, or as far as it may, and sees to the job."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from enum import StrEnum
@@ -13,6 +14,7 @@ from rejoin.shared.errors import (
     LogRefused,
     LogWentBack,
     MessageMissing,
+    NotItsTurn,
     RequestUnreadable,
 )
 from rejoin.shared.events import Done, FinishReason
@@ -34,6 +36,7 @@ class Outcome(StrEnum):
     LEFT = "left"  # it is another's by now: touch nothing
     HANDED_OVER = "handed_over"  # it goes on elsewhere: the job is due at once
     LATER = "later"  # there is nothing to run yet
+    NOT_ITS_TURN = "not_its_turn"  # it waits for another message, without a job
     AGAIN = "again"  # Redis lost a part of it: begin a new attempt
 
 
@@ -47,6 +50,7 @@ class Run:
         self._stoppable = Stoppable()
         self._seen_attempt = 0
         self._token = ""
+        self._last: log.Batch | None = None  # the end, as this run wrote it
 
     def stop(self, reason: Stop) -> None:
         """Stop the run; the first reason that is not for another try counts."""
@@ -62,6 +66,8 @@ class Run:
             while outcome is Outcome.AGAIN:
                 self._stoppable.forgive()
                 outcome = await self._attempt()
+                if outcome is Outcome.ENDED:
+                    outcome = await self._finish()
         except Exception as error:  # noqa: BLE001  a defect must end the message, not hang it
             if isinstance(error, RequestUnreadable):
                 _log.error("message %s: %s", self.message_id, error)
@@ -95,6 +101,8 @@ class Run:
             return Outcome.LATER
         except LogEnded:
             return Outcome.ENDED
+        except NotItsTurn:
+            return Outcome.NOT_ITS_TURN
         except LogWentBack:
             _log.warning("Redis lost events of %s; a new attempt begins", self.message_id)
             await self._look_further()
@@ -103,6 +111,16 @@ class Run:
             return Outcome.LEFT
 
     async def _work(self, attempt: Attempt) -> Outcome:
+        answer = Answer(self._kit, attempt, self._stoppable)
+        try:
+            return await self._answer(answer)
+        finally:
+            claim = answer.attempt.claim
+            self._seen_attempt, self._token = claim.attempt, claim.token
+            self._last = answer.attempt.writer.last
+
+    async def _answer(self, answer: Answer) -> Outcome:
+        attempt = answer.attempt
         if attempt.claim.cancel_asked:
             self.stop(Stop.CANCELLED)
         before = attempt.before
@@ -114,14 +132,10 @@ class Run:
             done = Done(before.finish_reason, before.text_chars)
             await attempt.end(attempt.spent, done, text_chars=before.text_chars)
             return Outcome.ENDED
-        answer = Answer(self._kit, attempt, self._stoppable)
         try:
             await answer.run()
         except Stopped as stopped:
             return await self._leave(stopped.reason, answer.attempt)
-        finally:
-            claim = answer.attempt.claim
-            self._seen_attempt, self._token = claim.attempt, claim.token
         return Outcome.ENDED
 
     async def _leave(self, reason: Stop, attempt: Attempt) -> Outcome:
@@ -152,17 +166,52 @@ class Run:
         )
         self._seen_attempt = max(self._seen_attempt, newest.attempt if newest else 0)
 
+    async def _finish(self) -> Outcome:
+        """See to what follows the end, once it is known to be written."""
+        tries = 0
+
+        async def finish() -> None:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and self._last is not None:
+                # Redis was away, and may be back without the end: nobody has passed the turn then.
+                with contextlib.suppress(LogEnded):
+                    await log.append(self._kit.redis, self._last)
+            await self._aftermath()
+
+        try:
+            await insist(self.message_id, finish)
+        except MessageMissing:
+            return Outcome.LATER
+        except LogWentBack:
+            _log.warning("Redis lost the end of %s; a new attempt begins", self.message_id)
+            await self._look_further()
+            return Outcome.AGAIN
+        except LogRefused:
+            return Outcome.LEFT
+        return Outcome.ENDED
+
+    async def _aftermath(self) -> None:
+        await aftermath(
+            self._kit.redis,
+            self.message_id,
+            job_token=self._job_token,
+            life_seconds=self._kit.settings.open_ttl_seconds,
+        )
+
     async def _see_to_the_job(self, outcome: Outcome) -> None:
         redis, message_id, token = self._kit.redis, self.message_id, self._job_token
         match outcome:
-            case Outcome.ENDED:
-                await insist(message_id, lambda: aftermath(redis, message_id, job_token=token))
             case Outcome.HANDED_OVER:
                 await insist(message_id, lambda: queue.release(redis, message_id, token))
             case Outcome.LATER:
                 await insist(message_id, lambda: queue.put_off(redis, message_id, token))
+            case Outcome.NOT_ITS_TURN:
+                # It is due again when its turn comes, or when the reaper has placed it again.
+                await insist(message_id, lambda: queue.complete(redis, message_id, token))
             case Outcome.LEFT:
                 # Ended by somebody who had no lease on the job: it is ours to take off.
                 found = await insist(message_id, lambda: record.load(redis, message_id))
                 if found is not None and found.ended:
-                    await insist(message_id, lambda: aftermath(redis, message_id, job_token=token))
+                    with contextlib.suppress(LogWentBack):
+                        await insist(message_id, self._aftermath)

@@ -82,6 +82,7 @@ class Writer:
         stop: Callable[[Stop], None],
     ) -> None:
         self.refused: LogRefused | None = None
+        self.last: log.Batch | None = None  # the one that ends the log
         self._appender = appender
         self._message_id = message_id
         self._claim = claim
@@ -157,9 +158,12 @@ class Writer:
         frames, self._pending = self._pending, []
         self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
         # Also with the end: what a log lives after it begins when it is saved.
-        return log.Batch(
+        sent = log.Batch(
             self._message_id, self._claim.token, frames, self._life_seconds, self._ending
         )
+        if self._ending:
+            self.last = sent
+        return sent
 
     def settle(self, outcome: log.Appended | LogRefused) -> None:
         """Hear what became of it (the appender calls it)."""

@@ -1,22 +1,17 @@
 """POST /api/messages/{id}/cancel: stop generating; the text so far stays."""
 
-from typing import Final
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from rejoin.api import bodies
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
+from rejoin.api.cancelling import cancel_message
 from rejoin.api.context import Context
 from rejoin.api.endpoints.snapshot import owned
 from rejoin.api.owner import owner_of
-from rejoin.shared import record
-from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict
-from rejoin.shared.record import Status
-
-ENDER: Final = "api"  # the name in the record of an API that ends a message no worker runs
+from rejoin.shared.record import ENDED, Status
 
 
 class CancelEndpoint:
@@ -24,7 +19,6 @@ class CancelEndpoint:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._ender = Ender(context.redis, ENDER, context.settings.open_ttl_seconds)
 
     async def post(self, request: Request) -> Response:
         """Answer one request."""
@@ -42,23 +36,16 @@ class CancelEndpoint:
         return json_answer({"message_id": message_id, "status": status}, 202)
 
     async def _cancel(self, message_id: str, owner: str) -> Status:
-        """Set the flag, and end the message here where no worker has it; return its status.
+        """Cancel a message of this owner; return its status.
 
         Raises:
             Conflict: it has ended otherwise.
         """
         await owned(self._context, message_id, owner)
-        ended = await record.cancel(self._context.redis, message_id)
-        if ended is not None:
-            if ended is not Status.CANCELLED:
-                raise Conflict(f"the message has ended already: {ended}")
-            return ended
-        found = await owned(self._context, message_id, owner)
-        # ENDER as its worker: an API that was about to end it, and could not.
-        if found.status is Status.QUEUED or (found.worker == ENDER and not found.ended):
-            await end_message(self._ender, message_id)
-            found = await owned(self._context, message_id, owner)
-        return found.status
+        status = await cancel_message(self._context, message_id)
+        if status in ENDED and status is not Status.CANCELLED:
+            raise Conflict(f"the message has ended already: {status}")
+        return status
 
 
 def _check(fields: dict[str, object]) -> None:

@@ -7,15 +7,16 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from rejoin.api import accept, bodies, sse
-from rejoin.api.accept import Accepted, Offer
+from rejoin.api.abilities import check_abilities
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.endpoints.events import position
 from rejoin.api.formats import check_format
+from rejoin.api.offer import Accepted, Offer
 from rejoin.api.owner import owner_of
 from rejoin.api.part_support import check_parts
-from rejoin.api.schemas import to_request
+from rejoin.api.schemas import conversation_of, to_request
 from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound
@@ -41,16 +42,15 @@ class MessagesEndpoint:
             await self._stream(scope, receive, send, accepted, owner, after, path)
             return
         links = {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"}
-        answer = json_answer(
-            {
-                "message_id": accepted.message_id,
-                "conversation_id": accepted.conversation_id,
-                "status": "queued",
-                "links": links,
-            },
-            202,
-            {"Location": path},
-        )
+        body: dict[str, object] = {
+            "message_id": accepted.message_id,
+            "conversation_id": accepted.conversation_id,
+            "status": "queued",
+            "links": links,
+        }
+        if accepted.waiting_for is not None:
+            body["waiting_for"] = accepted.waiting_for._asdict()
+        answer = json_answer(body, 202, {"Location": path})
         await answer(scope, receive, send)
 
     async def _accept(
@@ -60,13 +60,17 @@ class MessagesEndpoint:
         key = idempotency_key(scope)
         fields = await bodies.read_object(scope, receive, most_bytes=settings.max_body_bytes)
         request = to_request(fields, default_model=settings.default_model)
-        check_model(request.model)
+        if request.model:
+            check_model(request.model)
         for at, model in enumerate(request.fallbacks):
             _check_fallback(model, at)
         check_parts(request, single="messages" not in fields)
+        check_abilities(request)
         await check_format(request.response_format)
         digest = accept.digest_of(fields) if key is not None else ""
-        return await accept.accept(self._context, Offer(owner, request, key, digest, resumes))
+        conversation_id, if_busy = conversation_of(fields)
+        offer = Offer(owner, request, key, digest, resumes, conversation_id, if_busy)
+        return await accept.accept(self._context, offer)
 
     async def _stream(
         self,

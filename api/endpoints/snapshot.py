@@ -1,6 +1,7 @@
 """GET /api/messages/{id}: the message so far, for clients that do not stream."""
 
 import asyncio
+import contextlib
 import json
 import math
 import re
@@ -14,12 +15,14 @@ from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.owner import owner_of
-from rejoin.shared import log, record
+from rejoin.shared import log, prices, record, turns
 from rejoin.shared.clock import iso
-from rejoin.shared.errors import BadRequest, NotFound
+from rejoin.shared.errors import BadRequest, NotFound, RequestUnreadable
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import is_message_id
-from rejoin.shared.record import Record
+from rejoin.shared.record import Record, Status
+from rejoin.shared.request import StoredRequest
+from rejoin.shared.spent import attempts_of, guessed
 
 MOST_WAIT_SECONDS: Final = 60
 _LOOKS: Final = 3  # an end that came between two reads; there is no second one
@@ -44,7 +47,22 @@ class SnapshotEndpoint:
             await self._wait(message_id, owner, wait_seconds)
         async with redis_answers():
             message, found = await self._look(message_id, owner)
-        return json_answer(snapshot(found, message))
+            waiting = await self._waiting(found)
+            request_shown = await self._request_of_a_guess(message_id, message)
+        return json_answer(snapshot(found, message, request_shown) | waiting)
+
+    async def _waiting(self, found: Record) -> dict[str, object]:
+        """What a queued message waits for in its conversation, and how many are before it."""
+        if found.status is not Status.QUEUED:
+            return {"waiting_for": None, "position": None}
+        redis = self._context.redis
+        waiting = await turns.waiting(redis, found.conversation_id, found.message_id)
+        if waiting is None:
+            return {"waiting_for": None, "position": 0}
+        ahead = await record.load(redis, waiting.first)
+        status = Status.QUEUED if ahead is None else ahead.status
+        waiting_for = {"message_id": waiting.first, "status": status}
+        return {"waiting_for": waiting_for, "position": waiting.position}
 
     async def _wait(self, message_id: str, owner: str, wait_seconds: float) -> None:
         """Return when the message has ended, the time is up, or this process ends."""
@@ -67,6 +85,16 @@ class SnapshotEndpoint:
             if found.ended == (message.end is not None):
                 break
         return message, found
+
+    async def _request_of_a_guess(self, message_id: str, message: Message) -> StoredRequest | None:
+        """The accepted request, where the usage of a call has to be guessed from it."""
+        models = guessed(message, message.calls)
+        if not models:
+            return None
+        await prices.load_for(models)
+        with contextlib.suppress(RequestUnreadable):
+            return await record.load_request(self._context.redis, message_id)
+        return None
 
     async def _read_on(self, message_id: str, message: Message) -> None:
         while True:
@@ -93,12 +121,11 @@ async def owned(context: Context, message_id: str, owner: str) -> Record:
     raise NotFound("no such message")
 
 
-def snapshot(found: Record, message: Message) -> dict[str, object]:
-    """Return what clients see of a message."""
+def snapshot(
+    found: Record, message: Message, request: StoredRequest | None = None
+) -> dict[str, object]:
+    """Return what clients see of a message; `request` for what has to be guessed from it."""
     finished_at = _time(found.finished_at)
-    attempts = [dict(attempt) for attempt in message.attempts]
-    if found.ended and attempts:
-        attempts[-1].update(finished_at=finished_at, usage=message.usage)
     last = message.last_event_id
     return {
         "id": found.message_id,
@@ -111,7 +138,7 @@ def snapshot(found: Record, message: Message) -> dict[str, object]:
         "usage": message.usage,
         "error": _error(message),
         "attempt": found.attempt,
-        "attempts": attempts,
+        "attempts": attempts_of(message, request, finished_at if found.ended else None),
         "last_event_id": None if last is None else str(last),
         "created_at": _time(found.created_at),
         "started_at": _time(found.started_at),

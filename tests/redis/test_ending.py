@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import ending, keys, log, queue, record
+from rejoin.shared import ending, keys, log, queue, record, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import Fenced, LogEnded, LogWentBack
 from rejoin.shared.events import Failed, FailureCode
 from rejoin.shared.frames import Frame
-from rejoin.shared.record import Record, Status
+from rejoin.shared.record import Status
 from tests.support.messages import LIFE, accept, batch, claim, end, ids, place, post, start
 
 FAILURE = Failed(FailureCode.INTERNAL, "the job could not be run", retryable=True)
@@ -281,15 +281,21 @@ async def test_an_aftermath_again_after_any_lost_reply_leaves_nothing(any_redis:
     last = batch(message_id, owner, 0, [start(message_id), *end()], ending="done")
     await log.append(any_redis, last)
     await queue.complete(any_redis, message_id, "job")  # stored, but its reply was lost
-    await ending.aftermath(any_redis, message_id, job_token="job")
+    await ending.aftermath(any_redis, message_id, job_token="job", life_seconds=LIFE)
     assert await place(any_redis, message_id) == (None, None, False)
 
 
-async def test_an_aftermath_too_early_leaves_the_index_entry(any_redis: Redis) -> None:
+async def test_an_aftermath_too_early_leaves_everything(any_redis: Redis) -> None:
     message_id = await post(any_redis)
-    await ending.aftermath(any_redis, message_id, job_token="")
-    assert (await place(any_redis, message_id)).indexed
-    assert await cast(Awaitable[Record | None], record.load(any_redis, message_id)) is not None
+    before = await place(any_redis, message_id)
+    with pytest.raises(LogWentBack):
+        await ending.aftermath(any_redis, message_id, job_token="", life_seconds=LIFE)
+    found = await record.load(any_redis, message_id)
+    assert found is not None
+    first = await turns.first(any_redis, found.conversation_id, life_seconds=LIFE)
+    assert first == message_id
+    after = await place(any_redis, message_id)
+    assert (after.indexed, after.due_in_ms is None) == (True, before.due_in_ms is None)
 
 
 async def test_a_message_accepted_and_never_queued_is_ended_too(

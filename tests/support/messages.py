@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record
+from rejoin.shared import keys, log, queue, record, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.events import Done, Event, FinishReason, Start, Text, Usage
 from rejoin.shared.frames import Frame, encode
@@ -26,14 +26,19 @@ async def accept(
     model: str = MODEL,
     message_id: str | None = None,
     owner: str = "",
+    conversation_id: str | None = None,
+    **fields: Any,
 ) -> str:
-    """Index and store a message as an accept does, without queueing it; its id."""
+    """Index, place and store a message as an accept does, without queueing it; its id.
+
+    `conversation_id` None: it begins one. `fields` are the request's others.
+    """
     message_id = message_id or new_message_id()
     indexed_at = await queue.index(redis, message_id, most_due=100_000)
     new = Record(
         message_id=message_id,
         owner=owner,
-        conversation_id=new_message_id(),
+        conversation_id=conversation_id or new_message_id(),
         model=model,
         created_at=now_ms(),
         status=Status.QUEUED,
@@ -43,7 +48,8 @@ async def accept(
         started_at=None,
         finished_at=None,
     )
-    request = StoredRequest(model, [StoredTurn("user", text)])
+    request = StoredRequest(model, [StoredTurn("user", text)], **fields)
+    await turns.place_again(redis, new, life_seconds=LIFE)
     await record.accept(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
     return message_id
 
@@ -53,9 +59,9 @@ async def enqueue(redis: Redis, message_id: str) -> bool:
     return await queue.enqueue(redis, message_id, life_seconds=LIFE, now_ms=now_ms())
 
 
-async def post(redis: Redis, text: str = TEXT, *, model: str = MODEL) -> str:
+async def post(redis: Redis, text: str = TEXT, *, model: str = MODEL, **fields: Any) -> str:
     """Accept a message and queue it; its id."""
-    message_id = await accept(redis, text, model=model)
+    message_id = await accept(redis, text, model=model, **fields)
     await enqueue(redis, message_id)
     return message_id
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final
 
-from rejoin.shared import queue, record
+from rejoin.shared import queue, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import new_message_id
@@ -84,7 +84,7 @@ async def _queue(redis_url: str, words: int, rate: int) -> None:
                 message_id, "local", new_message_id(), request.model, now_ms(), Status.QUEUED, 0,
                 None, cancel_asked=False, started_at=None, finished_at=None,
             )  # fmt: skip
-            await record.accept(
+            await turns.accept_in_new(
                 redis, asked, request, indexed_at=indexed_at, life_seconds=_LIFE_SECONDS
             )
         await asyncio.gather(

@@ -9,20 +9,32 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.api import accept
-from rejoin.api.accept import Accepted, Offer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
-from rejoin.shared import idempotency, keys, queue, record, scripts
+from rejoin.api.offer import Accepted, Offer
+from rejoin.shared import idempotency, keys, queue, record, scripts, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict, OverLimit, Unavailable
+from rejoin.shared.ids import is_message_id
 from rejoin.shared.record import Status
 from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.turns import IfBusy
 
 REQUEST = StoredRequest("demo/echo", [StoredTurn("user", "hi")])
 KEYED = Offer("local", REQUEST, "key", "digest", resumes=False)
 UNKEYED = replace(KEYED, key=None, digest="")
 NAME = idempotency.key_name("local", "key")
-STEPS = ("reserve", "index", "accept", "enqueue", "confirm")
+CONVERSATION = "01980000-0000-7000-8000-000000000001"  # known, and nothing runs in it
+IN_KNOWN = replace(KEYED, conversation_id=CONVERSATION)
+STEPS = {
+    "new": ("reserve", "index", "place", "accept", "enqueue", "confirm"),
+    "known": ("reserve", "index", "place", "accept", "first", "enqueue", "confirm"),
+}
+EVERY_STEP = [
+    pytest.param(offer, step, id=f"{how}-{step}")
+    for how, offer in (("new", KEYED), ("known", IN_KNOWN))
+    for step in STEPS[how]
+]
 
 
 class Crash(BaseException):
@@ -50,22 +62,63 @@ class Breaking:
             raise Crash
         return reply
 
+    def pipeline(self, **_: Any) -> "Pipeline":
+        """Scripts one after the other: the process may die between two of them."""
+        return Pipeline(self)
+
+
+class Pipeline:
+    """The scripts of one round trip."""
+
+    def __init__(self, redis: Breaking) -> None:
+        self._redis = redis
+        self._calls: list[tuple[Any, ...]] = []
+
+    def execute_command(self, name: str, *arguments: Any) -> None:
+        """Take a script."""
+        assert name == "EVALSHA"
+        self._calls.append(arguments)
+
+    async def execute(self, **_: Any) -> list[object]:
+        """Run them."""
+        return [await self._redis.evalsha(*arguments) for arguments in self._calls]
+
 
 @pytest.fixture(autouse=True)
 async def _loaded(redis: Redis) -> None:
     names = ["owner/reserve", "owner/confirm", "queue/index", "queue/enqueue", "log/accept"]
+    names += ["conversation/place", "conversation/head"]
     for name in names:
         await scripts.load(redis, name)
+
+
+async def know_the_conversation(redis: Redis) -> None:
+    """Make Redis know the conversation; one message of it has ended."""
+    ended = "01980000-0000-7000-8000-000000000002"
+    await turns.place(
+        redis,
+        CONVERSATION,
+        ended,
+        owner="local",
+        if_busy=IfBusy.ENQUEUE,
+        parent_id=None,
+        life_seconds=60,
+        make=True,
+    )
+    await turns.pass_on(redis, CONVERSATION, ended, life_seconds=60)
 
 
 def over(context: Context, **settings: Any) -> Context:
     return replace(context, settings=context.settings.model_copy(update=settings))
 
 
-async def crash(context: Context, step: str, *, sent: bool) -> None:
-    breaking = Breaking(context.redis, STEPS.index(step) + 1, sent=sent)
+async def crash(context: Context, step: str, *, sent: bool, offer: Offer = KEYED) -> None:
+    how = "known" if offer is IN_KNOWN else "new"
+    if how == "known":
+        await know_the_conversation(context.redis)
+    breaking = Breaking(context.redis, STEPS[how].index(step) + 1, sent=sent)
     with pytest.raises(Crash):
-        await accept.accept(replace(context, redis=cast(Redis, breaking)), KEYED)
+        await accept.accept(replace(context, redis=cast(Redis, breaking)), offer)
 
 
 async def set_age(redis: Redis, seconds: int) -> None:
@@ -86,6 +139,7 @@ async def assert_one(redis: Redis, made: Accepted) -> None:
     assert await recorded(redis) == [keys.record(made.message_id)]
     assert await redis.zrange(keys.OPEN, 0, -1) == [made.message_id.encode()]
     assert await redis.llen(keys.WAKE) == 1  # type: ignore[misc]
+    assert await redis.zrange(keys.turns(made.conversation_id), 0, -1) == [made.message_id.encode()]
 
 
 async def test_a_message_is_recorded_with_its_request_and_queued(context: Context) -> None:
@@ -95,7 +149,9 @@ async def test_a_message_is_recorded_with_its_request_and_queued(context: Contex
     assert found is not None
     assert (found.status, found.owner, found.model) == (Status.QUEUED, "local", "demo/echo")
     assert found.conversation_id == made.conversation_id
-    assert await record.load_request(context.redis, made.message_id) == REQUEST
+    stored = await record.load_request(context.redis, made.message_id)
+    assert is_message_id(stored.turns[0].id)
+    assert replace(stored, turns=[replace(stored.turns[0], id="")]) == REQUEST
 
 
 async def test_without_a_key_each_offer_is_a_message(context: Context) -> None:
@@ -132,22 +188,24 @@ async def test_a_key_of_another_owner_is_another_key(context: Context) -> None:
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
-async def test_a_retry_finishes_what_a_crash_left(context: Context, step: str, sent: bool) -> None:
-    await crash(context, step, sent=sent)
-    made = await accept.accept(context, KEYED)
+@pytest.mark.parametrize(("offer", "step"), EVERY_STEP)
+async def test_a_retry_finishes_what_a_crash_left(
+    context: Context, offer: Offer, step: str, sent: bool
+) -> None:
+    await crash(context, step, sent=sent, offer=offer)
+    made = await accept.accept(context, offer)
     await assert_one(context.redis, made)
-    assert await accept.accept(context, KEYED) == replace(made, again=True)
+    assert await accept.accept(context, offer) == replace(made, again=True)
     await assert_one(context.redis, made)
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("offer", "step"), EVERY_STEP)
 async def test_many_retries_at_once_after_a_crash_are_one_message(
-    context: Context, step: str, sent: bool
+    context: Context, offer: Offer, step: str, sent: bool
 ) -> None:
-    await crash(context, step, sent=sent)
-    made = await asyncio.gather(*(accept.accept(context, KEYED) for _ in range(5)))
+    await crash(context, step, sent=sent, offer=offer)
+    made = await asyncio.gather(*(accept.accept(context, offer) for _ in range(5)))
     assert len({each.message_id for each in made}) == 1
     await assert_one(context.redis, made[0])
 

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from rejoin.api import accept
-from rejoin.api.accept import Offer
 from rejoin.api.app import Application
+from rejoin.api.cancelling import ENDER
 from rejoin.api.context import Context
-from rejoin.api.endpoints.cancel import ENDER
+from rejoin.api.offer import Offer
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.request import StoredRequest, StoredTurn
 

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rejoin.api.schemas import to_request
+from rejoin.api.schemas import conversation_of, to_request
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.turns import IfBusy
 
-LATER = (
-    "conversation_id", "parent_id", "if_busy", "regenerate", "tools", "recover",
-)  # fmt: skip
+LATER = ("tools", "recover")
+ID = "01980000-0000-7000-8000-000000000001"
 
 
 def request(**fields: Any) -> StoredRequest:
@@ -70,6 +70,24 @@ def test_a_missing_model_is_the_default_one() -> None:
     assert refused(model=...)[0][0] == ["model"]
 
 
+def test_a_parent_and_a_conversation_are_kept() -> None:
+    fields = {"model": "demo/echo", "input": "hi", "conversation_id": ID, "parent_id": "p"}
+    made = to_request(fields, default_model=None)
+    assert (made.parent_id, made.regenerate) == ("p", None)
+    assert conversation_of(fields | {"if_busy": "reject"}) == (ID, IfBusy.REJECT)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"conversation_id": None, "if_busy": None}])
+def test_without_a_conversation_it_begins_one(nothing: dict[str, Any]) -> None:
+    assert conversation_of(nothing) == (None, IfBusy.ENQUEUE)
+
+
+def test_what_to_regenerate_brings_no_turn_and_no_model_of_its_own() -> None:
+    made = to_request({"regenerate": ID}, default_model="demo/echo")
+    assert made == StoredRequest("", [], regenerate=ID)
+    assert to_request({"regenerate": ID, "model": "a/b"}, default_model=None).model == "a/b"
+
+
 @pytest.mark.parametrize("name", LATER)
 def test_a_field_of_a_later_version_is_named_even_when_null(name: str) -> None:
     for value in (None, "x", []):
@@ -118,6 +136,21 @@ def test_a_field_of_a_later_version_is_named_even_when_null(name: str) -> None:
         ({"metadata": {"a" * 65: "b"}}, ["metadata", "a" * 65, "[key]"]),
         ({"metadata": {"a": "b" * 513}}, ["metadata", "a"]),
         ({"metadata": {str(n): "" for n in range(17)}}, ["metadata"]),
+        ({"conversation_id": 5}, ["conversation_id"]),
+        ({"conversation_id": ID, "parent_id": ["x"]}, ["parent_id"]),
+        ({"parent_id": ID}, ["parent_id"]),
+        ({"if_busy": "wait"}, ["if_busy"]),
+        ({"if_busy": True}, ["if_busy"]),
+        ({"input": ..., "regenerate": 5}, ["regenerate"]),
+        ({"regenerate": ID}, ["regenerate"]),
+        (
+            {"input": ..., "regenerate": ID, "messages": [{"role": "user", "content": "a"}]},
+            ["regenerate"],
+        ),
+        (
+            {"input": ..., "regenerate": ID, "conversation_id": ID, "parent_id": ID},
+            ["parent_id"],
+        ),
         ({"nonsense": 1}, ["nonsense"]),
     ],
 )

@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.api import accept
-from rejoin.api.accept import Offer
 from rejoin.api.app import Application
 from rejoin.api.context import Context
 from rejoin.api.endpoints import snapshot as endpoint
+from rejoin.api.offer import Offer
 from rejoin.shared import log, record
 from rejoin.shared.events import Done, Event, Failed, FailureCode, FinishReason, Text, Usage
 from rejoin.shared.opening import frames, opening

@@ -1,0 +1,82 @@
+"""What is known of earlier messages: in Redis while their records live, later in the history."""
+
+from typing import NamedTuple, Protocol
+
+from redis.asyncio import Redis
+
+from rejoin.shared import record
+from rejoin.shared.errors import RequestUnreadable
+from rejoin.shared.request import StoredRequest
+
+
+class KnownConversation(NamedTuple):
+    """Whose a conversation is, and its newest message (None: it has none)."""
+
+    owner: str
+    newest_id: str | None
+
+
+class KnownMessage(NamedTuple):
+    """A message's place in its conversation. `parent_id` None: it is the first of it.
+
+    `model` is that of an assistant message, None for a turn that was sent.
+    """
+
+    conversation_id: str
+    owner: str
+    role: str
+    parent_id: str | None
+    model: str | None
+
+
+class History(Protocol):
+    """Conversations and messages as they are kept for good."""
+
+    async def conversation(self, conversation_id: str) -> KnownConversation | None:
+        """Return a conversation, or None where there is none (any more).
+
+        Raises:
+            DatabaseUnavailable: nobody can say.
+        """
+
+    async def message(self, message_id: str) -> KnownMessage | None:
+        """Return a message of either role, or None where there is none (any more).
+
+        Raises:
+            DatabaseUnavailable: nobody can say.
+        """
+
+
+class NoHistory:
+    """The history of a Rejoin that keeps none: what Redis has forgotten is gone."""
+
+    async def conversation(self, conversation_id: str) -> KnownConversation | None:
+        """Know nothing."""
+        return None
+
+    async def message(self, message_id: str) -> KnownMessage | None:
+        """Know nothing."""
+        return None
+
+
+async def message_in_redis(redis: Redis, message_id: str) -> KnownMessage | None:
+    """Return an assistant message whose record Redis still has.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    try:
+        stored = await record.load_with_request(redis, message_id)
+    except RequestUnreadable:
+        return None
+    if stored is None:
+        return None
+    found, request = stored
+    return KnownMessage(
+        found.conversation_id, found.owner, "assistant", turn_before(request), found.model
+    )
+
+
+def turn_before(request: StoredRequest) -> str | None:
+    """The message that a request's answer follows: its own last turn, or the one regenerated."""
+    return request.turns[-1].id or None if request.turns else request.parent_id
