@@ -24,6 +24,9 @@ class Kept:
 class Message:
     """The message so far. Feed it every event in order; read it at any time.
 
+    `rejected` is what each model gave for the present step that did not fit its JSON schema,
+    where the model was asked again.
+
     `gap` turns true where a `reset` names an event this reader lacks: it comes back without a
     position, from the start.
     """
@@ -33,6 +36,7 @@ class Message:
     last_event_id: EventId | None = None
     gap: bool = False
     step_usages: list[Fields] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
     _broken: list[tuple[int, int]] = field(default_factory=list)
     _call: tuple[int, int] = (0, 0)
 
@@ -46,7 +50,9 @@ class Message:
         if name == "start":
             self.kept = []
             self.gap = False
+            self.rejected = {}
         elif name == "reset":
+            self._note_rejected(event)
             self._take_back(event)
         if name in ("start", "reset") and event_id is not None:
             self._note_attempt(event)
@@ -61,7 +67,7 @@ class Message:
             case "reasoning":
                 self._call = (text, reasoning + len(str(event.fields["text"])))
             case "step":
-                self._call = (0, 0)
+                self._call, self.rejected = (0, 0), {}
                 used = event.private.get("usage")
                 if isinstance(used, dict):
                     self.step_usages.append(used)
@@ -75,6 +81,15 @@ class Message:
         Calls whose step was taken back are among them, and the one that is under way.
         """
         return [*self._broken, self._call] if any(self._call) else list(self._broken)
+
+    def _note_rejected(self, reset: Kept) -> None:
+        model = str(reset.fields.get("model"))
+        # With another model it is a fallback's turn, which has seen nothing of it.
+        if reset.fields.get("reason") == "invalid_output" and self._attempt("model") == model:
+            steps = [at for at, event in enumerate(self.kept) if event.name == "step"]
+            since = self.kept[steps[-1] :] if steps else self.kept
+            texts = (str(event.fields["text"]) for event in since if event.name == "text")
+            self.rejected[model] = "".join(texts)
 
     def _take_back(self, reset: Kept) -> None:
         after = reset.fields.get("after")
@@ -90,7 +105,7 @@ class Message:
 
     def _note_attempt(self, event: Kept) -> None:
         at = event.private.get("at")
-        if event.name == "reset" and event.fields.get("attempt") == self._attempt():
+        if event.name == "reset" and event.fields.get("attempt") == self._attempt("attempt"):
             return  # a `reset` directly after the `start` of the same attempt
         if self.attempts:
             self.attempts[-1]["finished_at"] = at
@@ -106,8 +121,8 @@ class Message:
             }
         )
 
-    def _attempt(self) -> object:
-        return self.attempts[-1]["attempt"] if self.attempts else None
+    def _attempt(self, name: str) -> object:
+        return self.attempts[-1][name] if self.attempts else None
 
     def named(self, name: str) -> list[Kept]:
         """The surviving events of one name."""

@@ -72,6 +72,7 @@ async def _serve(settings: Settings, url: str) -> None:
         providers.open_configured()
         stack.push_async_callback(providers.aclose)
         kit = Kit(settings, redis, Appender(redis), providers, worker_id, database)
+        stack.push_async_callback(kit.validation.aclose)
         worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,16 +2,20 @@
 
 A provider that failed before it gave anything of the step is asked again after a pause, told by
 `retry`. One that broke off in mid-stream has its step taken back by the `reset` of a new attempt.
+So has, once for each model, an answer that does not fit the JSON schema it was to fit.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogRefused, ProviderError
-from rejoin.shared.events import Done, Failed, FinishReason, Retry, Step, Usage
+from rejoin.shared.events import Done, Failed, FailureCode, FinishReason, Retry, Step, Usage
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import total
 from rejoin.worker.attempt import Attempt, begin
@@ -22,6 +26,7 @@ from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import ModelRequest, Turn
 from rejoin.worker.step import Step as ModelCall
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
+from rejoin.worker.structured import correction, misfit
 from rejoin.worker.takeover import step_note
 
 _NOTHING: Final = Usage()
@@ -39,6 +44,8 @@ class Answer:
         self._message_id = attempt.record.message_id
         self._spent = attempt.spent
         self._text_chars = attempt.before.text_chars
+        # By model; what the log tells of a run that was lost, and then this one's own.
+        self._rejected = dict(attempt.before.rejected)
 
     async def run(self) -> None:
         """Ask until there is an answer, or none to be had, and end the message either way.
@@ -69,16 +76,25 @@ class Answer:
     async def _ask(self, model: str) -> Failed | None:
         """Ask one model, up to REJOIN_PROVIDER_RETRIES times; None: it has answered."""
         tries = self._kit.settings.provider_retries
-        for failures in range(1, tries + 1):
-            call = ModelCall(model_request(self.attempt.request, self._message_id))
+        failures = 0
+        while True:
+            rejected = self._rejected.get(model)
+            shown = [] if rejected is None else await self._correction(rejected)
+            request = model_request(self.attempt.request, self._message_id, shown=shown)
+            call = ModelCall(request, texts=[] if request.response_format else None)
             try:
-                return await self._call(model, call)
+                failure = await self._call(model, call)
+                if failure is None or not _may_do_better(failure) or rejected is not None:
+                    return failure
+                self._rejected[model] = "".join(call.texts or ())
+                await self._begin_again(model, failure.code)
+                failures = 0
             except ProviderError as error:
+                failures += 1
                 pause = pause_seconds(failures, error.retry_after_seconds)
                 if not error.retryable or failures == tries or pause >= self._left_seconds():
                     return failure_of(error)
                 await self._take_up_again(model, call, error, pause)
-        return None
 
     async def _call(self, model: str, call: ModelCall) -> Failed | None:
         """Make one call; end the message where it succeeds.
@@ -97,7 +113,7 @@ class Answer:
         before = self._text_chars
         try:
             provider, name = self._kit.providers.find(model)
-            call.request = model_request(self.attempt.request, self._message_id, name)
+            call.request = replace(call.request, model=name)
             finish_reason = await call.run(
                 provider, self.attempt.writer, self._stoppable, deadlines
             )
@@ -118,10 +134,36 @@ class Answer:
             return INTERNAL
         self._text_chars = before + call.text_chars
         self._spend(call)
+        if (failure := await self._misfit(call, finish_reason)) is not None:
+            return failure
         done = Done(finish_reason, self._text_chars)
         step = (Step(1, finish_reason), step_note(call.usage))
         await self.attempt.end(self._spent, done, text_chars=self._text_chars, step=step)
         return None
+
+    async def _misfit(self, call: ModelCall, finish_reason: FinishReason) -> Failed | None:
+        """The failure of an answer that does not fit its JSON schema, where it is to fit one."""
+        wanted = self.attempt.request.response_format
+        if wanted is None or call.texts is None:
+            return None
+        self._stoppable.forgive()  # of a provider that had finished and did not close
+        try:
+            async with self._stoppable, asyncio.timeout(self._left_seconds()):
+                text = "".join(call.texts)
+                return await misfit(self._kit.validation, wanted, text, finish_reason)
+        except TimeoutError:
+            return DEADLINE
+        except OSError:
+            _log.exception("message %s could not be validated", self._message_id)
+            return INTERNAL
+
+    async def _correction(self, rejected: str) -> list[Turn]:
+        wanted = self.attempt.request.response_format
+        if wanted is not None:
+            with contextlib.suppress(TimeoutError):  # the call's own deadline ends the message
+                async with self._stoppable, asyncio.timeout(self._left_seconds()):
+                    return await correction(self._kit.validation, wanted, rejected)
+        return []
 
     async def _take_up_again(
         self, model: str, call: ModelCall, error: ProviderError, pause: float
@@ -174,17 +216,27 @@ def _end_of(reason: Stop, text_chars: int) -> Done | Failed:
     return Done(FinishReason.LENGTH if full else FinishReason.CANCELLED, text_chars)
 
 
-def model_request(request: StoredRequest, reference: str, name: str = "") -> ModelRequest:
-    """The model call that an accepted request asks for; `name`: the provider's own."""
+def _may_do_better(failure: Failed) -> bool:
+    return failure.code is FailureCode.INVALID_OUTPUT and failure.retryable
+
+
+def model_request(
+    request: StoredRequest, reference: str, *, shown: Sequence[Turn] = ()
+) -> ModelRequest:
+    """The model call that an accepted request asks for, its model still to be named.
+
+    `shown` are turns that follow the caller's own.
+    """
     system = [] if request.system is None else [StoredTurn("system", request.system)]
     turns = [*system, *request.turns]
     return ModelRequest(
-        model=name,
-        turns=[Turn(turn.role, turn.content) for turn in turns],
+        model="",
+        turns=[*(Turn(turn.role, turn.content) for turn in turns), *shown],
         temperature=request.temperature,
         top_p=request.top_p,
         max_tokens=request.max_tokens,
         stop=tuple(request.stop),
         reasoning_effort=request.reasoning_effort,
+        response_format=request.response_format,
         reference=reference,
     )

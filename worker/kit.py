@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from redis.asyncio import Redis
@@ -13,6 +13,7 @@ from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.validation import Validation
 from rejoin.worker.writer import Appender
 
 T = TypeVar("T")
@@ -31,8 +32,9 @@ class Kit:
     appender: Appender
     providers: Providers
     worker_id: str
-
     database: Database
+    validation: Validation = field(default_factory=Validation)
+
     @property
     def ender(self) -> Ender:
         """This worker as one that ends messages."""

@@ -23,9 +23,13 @@ from rejoin.worker.writer import Writer
 
 @dataclass(slots=True)
 class Step:
-    """A model call under way, or what it came to; also what is left of one that was stopped."""
+    """A model call under way, or what it came to; also what is left of one that was stopped.
+
+    `texts` are the pieces of its text, where they are asked for (not None).
+    """
 
     request: ModelRequest
+    texts: list[str] | None = None
     called: bool = False
     text_chars: int = 0
     reasoning_chars: int = 0
@@ -96,6 +100,8 @@ class Step:
     def _text(self, writer: Writer, text: str) -> None:
         if text:
             self.text_chars += len(text)
+            if self.texts is not None:
+                self.texts.append(text)
             writer.put(Text(text))
 
     def _reasoning(self, writer: Writer, text: str) -> None:

@@ -1,6 +1,7 @@
 """What an earlier attempt left in the log, and where a new one goes on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from rejoin.shared.events import FinishReason, Usage
@@ -15,7 +16,8 @@ class Takeover:
     """Where to go on: `after` is the last event that stays, `text_chars` its visible text.
 
     `finish_reason` is that of the last finished step where the message only lacks its end, and
-    `usage` what its finished steps used.
+    `usage` what its finished steps used. `rejected`: what each model gave for the present step
+    that did not fit its JSON schema.
     """
 
     newest: EventId | None
@@ -23,13 +25,14 @@ class Takeover:
     text_chars: int = 0
     finish_reason: FinishReason | None = None
     usage: Usage = _NOTHING
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
 
 def takeover_of(message: Message) -> Takeover:
     """Return where the next attempt at a message goes on."""
     steps = message.named("step")
     if not steps:
-        return Takeover(message.last_event_id)
+        return Takeover(message.last_event_id, rejected=message.rejected)
     last = steps[-1]
     kept = message.kept[: message.kept.index(last)]
     used = last.private.get("usage")
@@ -39,6 +42,7 @@ def takeover_of(message: Message) -> Takeover:
         text_chars=sum(len(str(event.fields["text"])) for event in kept if event.name == "text"),
         finish_reason=FinishReason(str(last.fields["finish_reason"])),
         usage=Usage(**used) if isinstance(used, dict) else _NOTHING,
+        rejected=message.rejected,
     )
 
 

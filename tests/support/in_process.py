@@ -85,6 +85,7 @@ async def worker_on(
     finally:
         if not running.main.done():
             await running.die()
+        await kit.validation.aclose()
         await blocking.aclose()
         await kit.database.aclose()
         await redis.aclose()
