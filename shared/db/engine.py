@@ -114,6 +114,7 @@ class Database:
                 pool_size=_CONNECTIONS,
                 max_overflow=0,
                 pool_timeout=_CONNECT_SECONDS,
+                pool_pre_ping=True,  # 0.2 ms; else the first after a restart would fail
                 connect_args={
                     "timeout": _CONNECT_SECONDS,
                     "command_timeout": _STATEMENT_SECONDS,
