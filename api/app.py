@@ -16,7 +16,7 @@ from rejoin.api.endpoints.cancel import CancelEndpoint
 from rejoin.api.endpoints.events import EVENTS_PATH, EventsEndpoint
 from rejoin.api.endpoints.health import HealthEndpoints
 from rejoin.api.endpoints.messages import MessagesEndpoint
-from rejoin.api.endpoints.models import models
+from rejoin.api.endpoints.models import ModelsEndpoint
 from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.hub import Hub
@@ -119,7 +119,7 @@ def _routes(context: Context) -> list[BaseRoute]:
         Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
         Route(message, SnapshotEndpoint(context).get, methods=["GET"]),
         Route(f"{message}/cancel", CancelEndpoint(context).post, methods=["POST"]),
-        Route("/api/models", models, methods=["GET"]),
+        Route("/api/models", ModelsEndpoint(context).get, methods=["GET"]),
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),

@@ -61,6 +61,6 @@ def _lack(model: str, part: ImagePart | FilePart) -> str | None:
     # A PDF is shown to a model page by page, as images; a text file is text.
     if isinstance(part, FilePart) and part.file_data.startswith("data:text/"):
         return None
-    known = next((found for found in catalogue.known() if found.id == model), None)
-    sees = known is None or known.capabilities.vision
-    return None if sees else f"{model} takes no {what}"
+    known = catalogue.find(model)
+    blind = known is not None and known.capabilities.vision is False
+    return f"{model} takes no {what}" if blind else None

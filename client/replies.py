@@ -52,14 +52,17 @@ class Snapshot(_Reply):
 
 
 class Model(_Reply):
-    """One entry of the catalogue; `available`: the server has what its provider needs."""
+    """One entry of the catalogue, None where nobody knows.
+
+    `available`: the server has what its provider needs.
+    """
 
     id: str
     provider: str
     name: str
-    context_window: int
-    max_output_tokens: int
-    capabilities: dict[str, bool]
+    context_window: int | None
+    max_output_tokens: int | None
+    capabilities: dict[str, bool | None]
     price: dict[str, str | None] | None
     available: bool
 

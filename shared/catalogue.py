@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -20,37 +20,31 @@ _RATE: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model can do beyond answering text with text."""
+    """What a model can do beyond answering text with text; None where nobody said."""
 
-    tools: bool = False
-    vision: bool = False
-    json_schema: bool = False
-    reasoning: bool = False
+    tools: bool | None = None
+    vision: bool | None = None
+    json_schema: bool | None = None
+    reasoning: bool | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars for a million tokens, as decimal strings."""
-
-    input: str
-    output: str
+    @classmethod
+    def of(cls, names: Collection[str] | None) -> "Capabilities":
+        """Those that are named, and none of the others; of None nothing is known."""
+        if names is None:
+            return cls()
+        return cls(**{field.name: field.name in names for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of `GET /api/models`: `dataclasses.asdict` gives the contract's object.
-
-    `available`: its provider is configured in this process's environment.
-    """
+    """What our own file says of a model; None where it does not know."""
 
     id: str
     provider: str
     name: str
-    context_window: int
-    max_output_tokens: int
+    context_window: int | None
+    max_output_tokens: int | None
     capabilities: Capabilities
-    price: Price | None
-    available: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +56,45 @@ class ProviderState:
     hint: str
 
 
-def known(environ: Mapping[str, str] = os.environ) -> list[Model]:
-    """Return the catalogue; a provider takes other models of its own too."""
-    configured = {state.name: state.configured for state in providers(environ)}
-    return [
+@cache
+def known() -> Mapping[str, Model]:
+    """Return our own file's models by their id; a provider has others of its own too."""
+    source = files("rejoin.shared").joinpath("catalogue.json").read_text("utf-8")
+    models = [
         Model(
             id=f"{provider}/{entry['name']}",
             provider=provider,
             name=entry["name"],
             context_window=entry["context_window"],
             max_output_tokens=entry["max_output_tokens"],
-            capabilities=Capabilities(**dict.fromkeys(entry["capabilities"], True)),
-            price=None if entry["price"] is None else Price(**entry["price"]),
-            available=configured[provider],
+            capabilities=Capabilities.of(entry["capabilities"]),
         )
-        for provider, entries in json.loads(_source()).items()
+        for provider, entries in json.loads(source).items()
         for entry in entries
     ]
+    return {model.id: model for model in models}
+
+
+def find(model: str) -> Model | None:
+    """Return what our own file says of `provider/name`, whatever its parameters."""
+    return known().get(model.partition("?")[0])
 
 
 def providers(environ: Mapping[str, str] = os.environ) -> list[ProviderState]:
     """Return every provider that this version has, the one without a key first."""
-    key, url = (environ.get(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
     return [
         ProviderState("demo", True, "demo/echo needs no key and sends your words back."),
         ProviderState(
             "openai",
-            bool(key or url),
+            _has_any(environ, "OPENAI_API_KEY", "OPENAI_BASE_URL"),
             "Set OPENAI_API_KEY; for another server with OpenAI's API (OpenRouter, Ollama's /v1)"
             " set OPENAI_BASE_URL too, the key only where it asks for one.",
+        ),
+        ProviderState(
+            "anthropic",
+            _has_any(environ, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+            "Set ANTHROPIC_API_KEY; for another server with Anthropic's API set ANTHROPIC_BASE_URL"
+            " too, the key only where it asks for one.",
         ),
     ]
 
@@ -136,10 +140,9 @@ def parse_demo_rate(name: str) -> float:
     return float(rate)
 
 
+def _has_any(environ: Mapping[str, str], *names: str) -> bool:
+    return any(environ.get(name, "").strip() for name in names)
+
+
 def _bad(mend: str) -> BadRequest:
     return BadRequest(mend, field=("model",))
-
-
-@cache
-def _source() -> str:
-    return files("rejoin.shared").joinpath("catalogue.json").read_text("utf-8")

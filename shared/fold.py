@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rejoin.shared.frames import Frame
 from rejoin.shared.ids import EventId
@@ -20,6 +21,19 @@ class Kept:
     private: Fields = field(default_factory=dict)
 
 
+class Call(NamedTuple):
+    """A model call that is over, also one whose step a `reset` took back.
+
+    `attempt` is its attempt's place in `attempts`, `used` a Usage as its worker noted it; None:
+    the worker was lost, and there are the characters that it left.
+    """
+
+    attempt: int
+    used: Fields | None
+    text_chars: int
+    reasoning_chars: int
+
+
 @dataclass(slots=True)
 class Message:
     """The message so far. Feed it every event in order; read it at any time.
@@ -35,10 +49,10 @@ class Message:
     attempts: list[Fields] = field(default_factory=list)
     last_event_id: EventId | None = None
     gap: bool = False
-    step_usages: list[Fields] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
-    _broken: list[tuple[int, int]] = field(default_factory=list)
-    _call: tuple[int, int] = (0, 0)
+    _text_chars: int = 0
+    _reasoning_chars: int = 0
 
     def add(
         self, event_id: EventId | None, name: str, fields: Fields, private: Fields | None = None
@@ -51,8 +65,10 @@ class Message:
             self.kept = []
             self.gap = False
             self.rejected = {}
+            self._break_off(event.private.get("usage"))
         elif name == "reset":
             self._note_rejected(event)
+            self._break_off(event.private.get("usage"))
             self._take_back(event)
         if name in ("start", "reset") and event_id is not None:
             self._note_attempt(event)
@@ -60,27 +76,38 @@ class Message:
         self.kept.append(event)
 
     def _count(self, event: Kept) -> None:
-        text, reasoning = self._call
         match event.name:
             case "text":
-                self._call = (text + len(str(event.fields["text"])), reasoning)
+                self._text_chars += len(str(event.fields["text"]))
             case "reasoning":
-                self._call = (text, reasoning + len(str(event.fields["text"])))
+                self._reasoning_chars += len(str(event.fields["text"]))
             case "step":
-                self._call, self.rejected = (0, 0), {}
+                self.rejected = {}
                 used = event.private.get("usage")
                 if isinstance(used, dict):
-                    self.step_usages.append(used)
-            case "start" | "reset":
-                self._broken, self._call = self.broken_calls, (0, 0)
+                    self._end_call(used)
+                self._text_chars = self._reasoning_chars = 0
+            case "usage":
+                self._break_off(event.private.get("usage"))
 
     @property
-    def broken_calls(self) -> list[tuple[int, int]]:
-        """Characters of text and of reasoning of each model call that did not finish its step.
+    def all_calls(self) -> list[Call]:
+        """The calls that are over, and the one that is under way, or was left by its worker."""
+        if not (self._text_chars or self._reasoning_chars) or not self.attempts:
+            return list(self.calls)
+        place = len(self.attempts) - 1
+        return [*self.calls, Call(place, None, self._text_chars, self._reasoning_chars)]
 
-        Calls whose step was taken back are among them, and the one that is under way.
-        """
-        return [*self._broken, self._call] if any(self._call) else list(self._broken)
+    def _break_off(self, used: object) -> None:
+        """Note a call that never finished its step; `used` is what its worker knew of it."""
+        if isinstance(used, dict):
+            self._end_call(used)
+        else:
+            self.calls = self.all_calls
+        self._text_chars = self._reasoning_chars = 0
+
+    def _end_call(self, used: Fields) -> None:
+        self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
 
     def _note_rejected(self, reset: Kept) -> None:
         model = str(reset.fields.get("model"))
@@ -94,7 +121,7 @@ class Message:
     def _take_back(self, reset: Kept) -> None:
         after = reset.fields.get("after")
         if reset.id is None:
-            self.kept, self.attempts, self.last_event_id = [], [], None
+            self.kept, self.attempts, self.calls, self.last_event_id = [], [], [], None
         elif after is None:
             self.kept = [event for event in self.kept if event.name == "start"]
         else:

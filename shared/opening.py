@@ -1,9 +1,10 @@
 """The first events of an attempt: `start`, or `reset` where an earlier one left events."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from rejoin.shared.clock import iso, now_ms
-from rejoin.shared.events import Event, Reset, Start, dumps
+from rejoin.shared.events import Event, Reset, Start, Usage, dumps
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
 from rejoin.shared.record import Record
@@ -20,14 +21,19 @@ def opening(
     after: EventId | None,
     reason: str,
     model: str | None = None,
+    used: Usage | None = None,
 ) -> list[Entry]:
     """Return the events that open `attempt`.
 
     `newest` is the log's last event (None: the log is empty), `after` the last one that stays,
-    `model` the one that answers now (None: the one that was asked for).
+    `model` the one that answers now (None: the one that was asked for), `used` what the calls of
+    the attempt before used that finished no step, where the caller knows.
     """
     reset = Reset(str(after) if after else None, attempt, model or record.model, reason)
-    private = dumps({"worker": worker_id, "at": iso(now_ms())}).encode()
+    note: dict[str, object] = {"worker": worker_id, "at": iso(now_ms())}
+    if used is not None:
+        note["usage"] = asdict(used)
+    private = dumps(note).encode()
     if newest is not None:
         return [(reset, private)]
     start = Start(

@@ -1,10 +1,14 @@
 """What a message has used so far, as its log tells it: finished steps and calls that broke off."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 from rejoin.shared.events import Usage
-from rejoin.shared.fold import Message
+from rejoin.shared.fold import Call, Fields, Message
+from rejoin.shared.prices import Tokens, cost_of
 from rejoin.shared.request import StoredRequest, shown_chars
 
 _CHARACTERS_A_TOKEN: Final = 4  # the usual rule of thumb for English text
@@ -12,26 +16,85 @@ _NOTHING: Final = Usage()
 
 
 def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
-    """Return what earlier attempts used; None where none of them got anything of a provider.
+    """Return what all attempts so far used; None where none of them got anything of a provider.
 
     A finished step says what the provider reported. A call that broke off is counted from its
     text, and so is one whose step was taken back: the provider bills it all the same.
     """
-    shown = shown_chars(request) if request else 0
     spent: Usage | None = None
-    for used in message.step_usages:
-        spent = total(spent, Usage(**used))  # type: ignore[arg-type]  # as step_note wrote it
-    for text_chars, reasoning_chars in message.broken_calls:
-        spent = total(spent, estimated(shown, text_chars, reasoning_chars))
+    for used in _by_attempt(message, message.all_calls, request):
+        spent = spent if used is None else total(spent, used)
     return spent
 
 
-def estimated(input_chars: int, text_chars: int, reasoning_chars: int) -> Usage:
-    """An approximation for a call that broke off before it reported: four characters a token."""
+def attempts_of(
+    message: Message, request: StoredRequest | None, finished_at: str | None
+) -> list[Fields]:
+    """Return the attempts as clients see them, each with the usage of its own calls that are over.
+
+    A usage is None where there were none. `finished_at` is when the message ended.
+    """
+    attempts = [
+        attempt | {"usage": None if used is None else asdict(used)}
+        for attempt, used in zip(
+            message.attempts, _by_attempt(message, message.calls, request), strict=True
+        )
+    ]
+    if len(attempts) == 1 and message.usage is not None:
+        attempts[0]["usage"] = message.usage
+    if finished_at is not None and attempts:
+        attempts[-1]["finished_at"] = finished_at
+    return attempts
+
+
+def guessed(message: Message, calls: Iterable[Call]) -> set[str]:
+    """Return the models of those calls that are to be counted from their text.
+
+    For these the request is needed, and their prices.
+    """
+    return {str(message.attempts[call.attempt]["model"]) for call in calls if call.used is None}
+
+
+def _by_attempt(
+    message: Message, calls: Iterable[Call], request: StoredRequest | None
+) -> list[Usage | None]:
+    shown = shown_chars(request) if request else 0
+    spent: list[Usage | None] = [None] * len(message.attempts)
+    for call in calls:
+        if call.used is not None:
+            used = Usage(**call.used)  # type: ignore[arg-type]  # as a worker wrote it
+        else:
+            attempt = message.attempts[call.attempt]
+            used = estimated(
+                shown,
+                call.text_chars,
+                call.reasoning_chars,
+                model=str(attempt["model"]),
+                at=_time(attempt["started_at"]),
+            )
+        spent[call.attempt] = total(spent[call.attempt], used)
+    return spent
+
+
+def estimated(
+    input_chars: int,
+    text_chars: int,
+    reasoning_chars: int,
+    *,
+    model: str,
+    at: datetime | None = None,
+) -> Usage:
+    """An approximation for a call that broke off before it reported: four characters a token.
+
+    Its cost is what so many tokens of `provider/name` cost `at` the time (None: now).
+    """
+    tokens = Tokens(_tokens(input_chars), _tokens(text_chars + reasoning_chars))
+    cost = cost_of(model, tokens, at=at)
     return Usage(
-        input_tokens=_tokens(input_chars),
-        output_tokens=_tokens(text_chars + reasoning_chars),
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
         reasoning_tokens=_tokens(reasoning_chars),
+        cost_usd=None if cost is None else decimal_string(cost),
         estimated=True,
     )
 
@@ -62,3 +125,7 @@ def decimal_string(amount: Decimal) -> str:
 
 def _tokens(characters: int) -> int:
     return -(-characters // _CHARACTERS_A_TOKEN)
+
+
+def _time(iso: object) -> datetime | None:
+    return datetime.fromisoformat(iso) if isinstance(iso, str) else None

@@ -13,7 +13,7 @@ import uvloop
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from rejoin.shared import queue
+from rejoin.shared import catalogue, prices, queue
 from rejoin.shared.connections import open_redis, redis_or_away
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
@@ -70,6 +70,9 @@ async def _serve(settings: Settings, url: str) -> None:
         await schema.prepare(database)
         providers = Providers()
         providers.open_configured()
+        await prices.load_for(
+            f"{state.name}/" for state in catalogue.providers() if state.configured
+        )
         stack.push_async_callback(providers.aclose)
         kit = Kit(settings, redis, Appender(redis), providers, worker_id, database)
         stack.push_async_callback(kit.validation.aclose)

@@ -27,7 +27,6 @@ from rejoin.worker.providers.base import ModelRequest, Turn
 from rejoin.worker.step import Step as ModelCall
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.structured import correction, misfit
-from rejoin.worker.takeover import step_note
 
 _NOTHING: Final = Usage()
 
@@ -43,6 +42,7 @@ class Answer:
         self._stoppable = stoppable
         self._message_id = attempt.record.message_id
         self._spent = attempt.spent
+        self._unstepped: Usage | None = None  # of this attempt alone
         self._text_chars = attempt.before.text_chars
         # By model; what the log tells of a run that was lost, and then this one's own.
         self._rejected = dict(attempt.before.rejected)
@@ -81,7 +81,7 @@ class Answer:
             rejected = self._rejected.get(model)
             shown = [] if rejected is None else await self._correction(rejected)
             request = model_request(self.attempt.request, self._message_id, shown=shown)
-            call = ModelCall(request, texts=[] if request.response_format else None)
+            call = ModelCall(request, model, texts=[] if request.response_format else None)
             try:
                 failure = await self._call(model, call)
                 if failure is None or not _may_do_better(failure) or rejected is not None:
@@ -133,12 +133,15 @@ class Answer:
             self._spend(call)
             return INTERNAL
         self._text_chars = before + call.text_chars
+        others = self._unstepped
         self._spend(call)
         if (failure := await self._misfit(call, finish_reason)) is not None:
             return failure
         done = Done(finish_reason, self._text_chars)
-        step = (Step(1, finish_reason), step_note(call.usage))
-        await self.attempt.end(self._spent, done, text_chars=self._text_chars, step=step)
+        step = (Step(1, finish_reason), call.usage)
+        await self.attempt.end(
+            self._spent, done, text_chars=self._text_chars, step=step, unstepped=others
+        )
         return None
 
     async def _misfit(self, call: ModelCall, finish_reason: FinishReason) -> Failed | None:
@@ -189,20 +192,26 @@ class Answer:
             held=self.attempt.claim,
             model=model,
             reason=reason,
+            used=self._unstepped,
         )
+        self._unstepped = None
         self._text_chars = self.attempt.before.text_chars
 
     async def _end(self, end: Done | Failed) -> None:
         usage = self._spent
         if usage is None and isinstance(end, Done):
             usage = _NOTHING
-        await self.attempt.end(usage, end, text_chars=self._text_chars)
+        await self.attempt.end(usage, end, text_chars=self._text_chars, unstepped=self._unstepped)
 
     def _spend(self, call: ModelCall, *, refused: bool = False) -> None:
         """Add what a call used; one that was refused before it gave anything is not billed."""
-        if call.called:
-            unbilled = refused and call.reported is None
-            self._spent = total(self._spent, _NOTHING if unbilled else call.usage)
+        if call.called_at is None:
+            return
+        unbilled = refused and call.reported is None
+        used = _NOTHING if unbilled else call.usage
+        self._spent = total(self._spent, used)
+        if not unbilled:
+            self._unstepped = total(self._unstepped, used)
 
     def _left_seconds(self) -> float:
         started_at = self.attempt.record.started_at or now_ms()

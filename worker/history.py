@@ -11,6 +11,7 @@ from rejoin.shared.db.rows import Fields, Spent, StoredCall, StoredMessage
 from rejoin.shared.fold import Message
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.spent import attempts_of
 
 _OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
 
@@ -48,6 +49,7 @@ def _answer(
 ) -> StoredMessage:
     end = message.end
     failed = end is not None and end.name == "failed"
+    finished_at = record.finished_at
     return StoredMessage(
         id=record.message_id,
         conversation_id=record.conversation_id,
@@ -63,13 +65,13 @@ def _answer(
         finish_reason=str(end.fields["finish_reason"]) if end and not failed else None,
         error=end.fields if end and failed else None,
         usage=_spent(message.usage),
-        attempts=_attempts(record, message),
+        attempts=attempts_of(message, request, iso(finished_at) if finished_at else None),
         attempt=record.attempt,
         last_event_id=message.last_event_id,
         request=_parameters(request) if request else None,
         metadata=dict(request.metadata) if request else None,
         started_at=record.started_at,
-        finished_at=record.finished_at,
+        finished_at=finished_at,
         tool_calls=tuple(_calls(message)),
     )
 
@@ -100,13 +102,6 @@ def _spent(usage: Fields | None) -> Spent | None:
         cost_usd=None if cost is None else Decimal(str(cost)),
         estimated=bool(usage["estimated"]),
     )
-
-
-def _attempts(record: Record, message: Message) -> list[Fields]:
-    attempts = [dict(attempt) for attempt in message.attempts]
-    if record.finished_at is not None and attempts:
-        attempts[-1].update(finished_at=iso(record.finished_at), usage=message.usage)
-    return attempts
 
 
 def _calls(message: Message) -> Sequence[StoredCall]:

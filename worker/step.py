@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usage
@@ -16,7 +17,7 @@ from rejoin.worker.providers.base import (
     UsageChunk,
 )
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
-from rejoin.worker.usage import estimated_usage, usage_event
+from rejoin.worker.usage import Priced, broken_usage, estimated_usage, usage_event
 from rejoin.worker.whole_text import WholeText
 from rejoin.worker.writer import Writer
 
@@ -25,12 +26,14 @@ from rejoin.worker.writer import Writer
 class Step:
     """A model call under way, or what it came to; also what is left of one that was stopped.
 
-    `texts` are the pieces of its text, where they are asked for (not None).
+    `model` is its whole name, `provider/name`; `texts` are the pieces of its text, where they are
+    asked for (not None).
     """
 
     request: ModelRequest
+    model: str
     texts: list[str] | None = None
-    called: bool = False
+    called_at: datetime | None = None
     text_chars: int = 0
     reasoning_chars: int = 0
     finish_reason: FinishReason | None = None
@@ -39,11 +42,15 @@ class Step:
     @property
     def usage(self) -> Usage:
         """What it used: as reported, else estimated from what was seen of it."""
-        if self.reported is not None:
-            return usage_event(self.reported)
-        if not self.called:
+        if self.called_at is None:
             return Usage()
-        return estimated_usage(self.request, self.text_chars, self.reasoning_chars)
+        call = Priced(self.model, self.called_at)
+        seen = (self.text_chars, self.reasoning_chars)
+        if self.reported is None:
+            return estimated_usage(self.request, *seen, call)
+        if self.finish_reason is None:
+            return broken_usage(self.reported, self.request, *seen, call)
+        return usage_event(self.reported, call)
 
     async def run(
         self, provider: Provider, writer: Writer, stoppable: Stoppable, deadlines: Deadlines
@@ -57,7 +64,7 @@ class Step:
         try:
             async with stoppable:
                 with deadlines:
-                    self.called = True
+                    self.called_at = datetime.now(UTC)
                     async with provider.stream(self.request) as chunks:
                         await self._relay(chunks, writer, deadlines)
         except Stopped as stopped:

@@ -52,6 +52,6 @@ def left_as_it_is(message: Message) -> Takeover:
     return Takeover(newest, after=newest, text_chars=len(message.text))
 
 
-def step_note(usage: Usage) -> bytes:
-    """What a `step` entry tells later attempts alone."""
-    return f'{{"usage":{usage.json()}}}'.encode()
+def usage_note(usage: Usage | None) -> bytes:
+    """What a `step` or `usage` entry tells later attempts alone: what its call or calls used."""
+    return b"" if usage is None else f'{{"usage":{usage.json()}}}'.encode()

@@ -19,7 +19,7 @@ KEY = "sk-test-secret-0123456789abcdefghij"
 @asynccontextmanager
 async def provided(redis: RedisServer) -> AsyncIterator[tuple[Stack, Caller, ProviderServer]]:
     """A stack whose `openai` is a server of ours."""
-    async with ProviderServer() as server:
+    async with ProviderServer(lists_models=True) as server:
         settings = {
             "OPENAI_BASE_URL": server.base_url,
             "OPENAI_API_KEY": KEY,

@@ -34,13 +34,19 @@ from tests.support.provider_script import (
 )
 
 HOST: Final = "127.0.0.1"
+MODELS: Final = b'{"object":"list","data":[{"id":"sim","object":"model"}],"has_more":false}'
 
 
 class ProviderServer:
-    """The server. `requests` holds what was asked, in order; `connections` counts them."""
+    """The server. `requests` holds what was asked, in order; `connections` counts them.
 
-    def __init__(self, port: int = 0) -> None:
+    `lists_models`: whoever asks for the models, as each worker does, gets a list, and is neither
+    noted nor given a scripted answer.
+    """
+
+    def __init__(self, port: int = 0, *, lists_models: bool = False) -> None:
         self.port = port
+        self._lists_models = lists_models
         self.requests: list[Request] = []
         self.connections = 0
         self.seen: Counter[str] = Counter()
@@ -87,6 +93,8 @@ class ProviderServer:
         """Note the request, and choose its answer."""
         if request.path == "/requests":
             return Answer([self._told()], content_type="application/json")
+        if self._lists_models and request.path.partition("?")[0].endswith("/models"):
+            return Answer([MODELS], content_type="application/json")
         async with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
@@ -256,7 +264,7 @@ def provider_process() -> Iterator[str]:
 
 
 async def _main(port: int) -> None:
-    async with ProviderServer(port) as server:
+    async with ProviderServer(port, lists_models=True) as server:
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()
         await server.serve_forever()

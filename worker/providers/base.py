@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rejoin.shared.content import Content
 from rejoin.shared.events import FinishReason
+from rejoin.shared.own_lists import ListedModel as ListedModel
 from rejoin.shared.request import ResponseFormat
 
 
@@ -106,7 +107,10 @@ class ToolCallChunk:
 class UsageChunk:
     """What the call used so far; a later one replaces an earlier one of the same call.
 
-    `cost_usd` is what the provider itself says it costs, None where it says nothing.
+    `input_tokens` has all that the model read: `cached_tokens`, which came from the provider's
+    cache, and `cache_write_tokens`, which went into it, are among them, and `reasoning_tokens` are
+    among `output_tokens`. `cost_usd` is what the provider itself says it costs, None where it says
+    nothing.
     """
 
     input_tokens: int = 0
@@ -114,6 +118,7 @@ class UsageChunk:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     cost_usd: Decimal | None = None
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +130,6 @@ class FinishChunk:
 
 
 Chunk = TextChunk | ReasoningChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
-
-
-@dataclass(frozen=True, slots=True)
-class ListedModel:
-    """A model of the provider's own list; None where the list does not say."""
-
-    name: str
-    context_window: int | None = None
-    max_output_tokens: int | None = None
-    capabilities: frozenset[str] | None = None
-    price: tuple[Decimal, Decimal] | None = None  # US dollars per million tokens, in and out
 
 
 class Provider(Protocol):

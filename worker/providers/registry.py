@@ -24,9 +24,16 @@ def _openai() -> Provider:
     return OpenAIProvider()
 
 
+def _anthropic() -> Provider:
+    from rejoin.worker.providers.anthropic import AnthropicProvider
+
+    return AnthropicProvider()
+
+
 FACTORIES: Final[Mapping[str, Callable[[], Provider]]] = {
     "demo": _demo,
     "openai": _openai,
+    "anthropic": _anthropic,
 }
 
 
@@ -52,6 +59,15 @@ class Providers:
                 retryable=False,
             )
         return self._opened(prefix), name
+
+    def of(self, name: str) -> Provider:
+        """Return a provider by its name.
+
+        Raises:
+            KeyError: there is none of that name.
+            ProviderError: `authentication`, it is not configured.
+        """
+        return self._opened(name)
 
     def open_configured(self) -> None:
         """Open what is configured, so that no message waits for an SDK's import.

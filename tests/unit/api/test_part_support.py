@@ -19,9 +19,9 @@ SEES, BLIND = "openai/sees", "openai/blind"
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     def model(name: str, *, vision: bool) -> Model:
         can = Capabilities(vision=vision)
-        return Model(name, "openai", name.partition("/")[2], 1, 1, can, None, available=True)
+        return Model(name, "openai", name.partition("/")[2], 1, 1, can)
 
-    models = [model(SEES, vision=True), model(BLIND, vision=False)]
+    models = {SEES: model(SEES, vision=True), BLIND: model(BLIND, vision=False)}
     monkeypatch.setattr(catalogue, "known", lambda: models)
 
 

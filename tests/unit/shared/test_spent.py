@@ -1,18 +1,31 @@
 """What earlier attempts used: reported by finished steps, counted from the text of broken calls."""
 
+from dataclasses import asdict, replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoin.shared.events import Event, FinishReason, Reasoning, Reset, Start, Step, Text, Usage
+from rejoin.shared.events import (
+    Done,
+    Event,
+    FinishReason,
+    Reasoning,
+    Reset,
+    Start,
+    Step,
+    Text,
+    Usage,
+)
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
 from rejoin.shared.request import StoredRequest, StoredTurn
-from rejoin.shared.spent import estimated, spent_of, total
+from rejoin.shared.spent import attempts_of, estimated, guessed, spent_of, total
 
-REQUEST = StoredRequest("demo/echo", [StoredTurn("system", "1234"), StoredTurn("user", "5678")])
-START = Start("m", "c", "demo/echo", 1, "")
+MINI = "openai/gpt-4o-mini"  # 0.15 dollars a million tokens in, 0.6 out
+REQUEST = StoredRequest("script/x", [StoredTurn("system", "1234"), StoredTurn("user", "5678")])
+START = Start("m", "c", "script/x", 1, "")
 REPORTED = Usage(10, 20, 5, 1, "0.002")
 
 counts = st.integers(0, 10**6)
@@ -27,18 +40,23 @@ def log(*entries: Event | tuple[Event, bytes]) -> list[Frame]:
         event, private = entry if isinstance(entry, tuple) else (entry, b"")
         if isinstance(event, Reset):
             attempt, sequence = attempt + 1, 0
+            event = replace(event, attempt=attempt)
         event_id = EventId(attempt, sequence)
         frames.append(Frame(event_id, encode(event_id, event), private))
         sequence += 1
     return frames
 
 
-def reset(after: str | None = None) -> Reset:
-    return Reset(after, 2, "demo/echo", "takeover")
+def reset(after: str | None = None, model: str = "script/x") -> Reset:
+    return Reset(after, 2, model, "takeover")
+
+
+def noted(event: Event, used: Usage = REPORTED) -> tuple[Event, bytes]:
+    return event, f'{{"usage":{used.json()}}}'.encode()
 
 
 def step() -> tuple[Event, bytes]:
-    return Step(1, FinishReason.STOP), f'{{"usage":{REPORTED.json()}}}'.encode()
+    return noted(Step(1, FinishReason.STOP))
 
 
 @pytest.mark.parametrize("frames", [log(), log(START), log(START, reset(), reset())])
@@ -98,4 +116,56 @@ def test_nothing_adds_nothing(parts: list[Usage]) -> None:
 
 
 def test_an_estimate_rounds_up() -> None:
-    assert [estimated(n, 0, 0).input_tokens for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
+    assert [estimated(n, 0, 0, model="script/x").input_tokens for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_a_broken_call_costs_what_its_own_attempts_model_costs() -> None:
+    frames = log(
+        Start("m", "c", MINI, 1, ""), Text("4" * 4000), reset(model="demo/echo"), Text("4")
+    )
+    # 2 tokens in and 1000 out; the echo's are free
+    assert spent_of(fold(frames), REQUEST) == Usage(4, 1001, 0, 0, "0.0006003", estimated=True)
+
+
+def test_a_known_cost_and_an_unknown_one_make_an_unknown_one() -> None:
+    frames = log(Start("m", "c", MINI, 1, ""), Text("4" * 4000), reset(), Text("4"))
+    spent = spent_of(fold(frames), REQUEST)
+    assert spent is not None
+    assert spent.cost_usd is None
+
+
+def test_what_a_worker_noted_of_its_broken_calls_counts_and_not_their_text() -> None:
+    frames = log(START, Text("1234"), noted(reset()), Text("1234"), noted(reset("2-1")))
+    assert spent_of(fold(frames), REQUEST) == total(REPORTED, REPORTED)
+    assert guessed(fold(frames), fold(frames).calls) == set()
+
+
+def test_each_attempt_has_the_usage_of_its_own_calls() -> None:
+    sum_of_all = Usage(22, 41, 10, 2, None, estimated=True)
+    frames = log(
+        START, Text("1234"), reset(), reset(), step(), noted(sum_of_all), Done(FinishReason.STOP, 0)
+    )
+    used = [attempt["usage"] for attempt in attempts_of(fold(frames), REQUEST, "t")]
+    twice = total(REPORTED, REPORTED)  # the step, and what its end noted of other calls
+    assert used == [asdict(Usage(2, 1, 0, 0, None, estimated=True)), None, asdict(twice)]
+
+
+def test_an_attempt_whose_call_is_under_way_has_no_usage_yet() -> None:
+    (attempt,) = attempts_of(fold(log(START, Text("1234"))), REQUEST, None)
+    assert (attempt["usage"], attempt["finished_at"]) == (None, None)
+
+
+def test_an_end_without_a_note_leaves_the_last_call_to_be_counted_from_its_text() -> None:
+    frames = log(START, reset(), Text("1234"), Usage(9, 9), Done(FinishReason.CANCELLED, 4))
+    message = fold(frames)
+    first, second = attempts_of(message, REQUEST, "t")
+    assert (first["usage"], first["finished_at"]) == (None, None)
+    assert second["usage"] == asdict(Usage(2, 1, 0, 0, None, estimated=True))
+    assert second["finished_at"] == "t"
+    assert guessed(message, message.calls) == {"script/x"}
+
+
+def test_the_usage_of_a_message_with_one_attempt_is_that_attempts() -> None:
+    frames = log(START, Text("1234"), Usage(9, 9), Done(FinishReason.CANCELLED, 4))
+    (attempt,) = attempts_of(fold(frames), None, "t")
+    assert attempt["usage"] == asdict(Usage(9, 9))

@@ -35,7 +35,7 @@ class Call:
 
     def __init__(self, script: Sequence[Line], held: HeldLog) -> None:
         self.provider = ScriptedProvider(script)
-        self.step = Step(REQUEST)
+        self.step = Step(REQUEST, "script/x")
         self.part = Stoppable()
         self._held = held
 
@@ -97,7 +97,7 @@ async def test_without_a_usage_it_is_estimated(held: HeldLog) -> None:
 
 
 def test_before_the_call_nothing_was_used() -> None:
-    assert Step(REQUEST).usage == Usage()
+    assert Step(REQUEST, "script/x").usage == Usage()
 
 
 async def test_an_answer_without_a_finish_reason_broke_off(held: HeldLog) -> None:
@@ -158,7 +158,7 @@ async def test_a_stop_from_before_calls_no_provider(held: HeldLog) -> None:
     with pytest.raises(Stopped):
         await call.run()
     assert call.provider.calls == []
-    assert not call.step.called
+    assert call.step.called_at is None
     assert call.step.usage == Usage()
 
 

@@ -6,7 +6,7 @@ from rejoin.shared.events import Event, FinishReason, Reset, Start, Step, Text, 
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
-from rejoin.worker.takeover import Takeover, step_note, takeover_of
+from rejoin.worker.takeover import Takeover, takeover_of, usage_note
 
 USED = Usage(10, 20, 5, 1, "0.002")
 
@@ -21,7 +21,7 @@ def start(event_id: str = "1-0") -> Frame:
 
 
 def step(event_id: str, reason: FinishReason = FinishReason.STOP, number: int = 1) -> Frame:
-    return frame(event_id, Step(number, reason), step_note(USED))
+    return frame(event_id, Step(number, reason), usage_note(USED))
 
 
 def reset(event_id: str, after: str | None) -> Frame:
