@@ -112,12 +112,13 @@ def simulated_text(count: int) -> str:
 def simulate(request: Request, seen: Counter[str]) -> Answer:
     """Answer by the model's name, `sim?words=300&rate=50`.
 
-    - `words` (100), `rate` a second (0: at once), `delay` seconds before the first word,
+    - `words` (100), or `says` (a text, in pieces of two characters), `rate` a second (0: at
+      once), `delay` seconds before the first word,
       `reasoning` words of thinking first, `split` bytes a piece.
     - `fault` at the `at`-th word: `eof` (a clean end), `drop`, `reset`, `stall`, `error` (an
       error object), `junk` (no JSON); or instead of an answer: `silent`, `empty`, `html`,
       `context`, `filter`, `leak` (a 401 that repeats the key), or a status (`429`, with
-      `retry_after` seconds).
+      `retry_after` seconds); or `other`: all is well, but it says "something else".
     - `times`: only so many first requests for this very name meet the fault.
     """
     model = str(request.json.get("model", ""))
@@ -156,6 +157,9 @@ async def _simulated_parts(
 ) -> AsyncIterator[Part]:
     model = str(request.json["model"])
     words = simulated_words(int(options.get("words", 100)))
+    says, fault = ("something else", "") if fault == "other" else (options.get("says"), fault)
+    if says:
+        words = [says[at : at + 2] for at in range(0, len(says), 2)]
     rate, at = float(options.get("rate", 0)), int(options.get("at", len(words) // 2))
     yield sse(completion_chunk(model, choices=choice({"role": "assistant", "content": ""})))
     await asyncio.sleep(float(options.get("delay", 0)))

@@ -65,12 +65,24 @@ async def test_answers_are_as_described(client: httpx.AsyncClient) -> None:
     assert (await client.get("/openapi.json")).json() == document()
 
 
-@pytest.mark.parametrize("wrong", [{"tools": []}, {"top_p": 0}, {"input": 1}, {"stop": [""]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tools": []},
+        {"top_p": 0},
+        {"input": 1},
+        {"stop": [""]},
+        {"input": []},
+        {"input": [{"type": "text"}]},
+        {"response_format": {"type": "text"}},
+    ],
+)
 async def test_a_body_that_breaks_the_description_is_refused(
     client: httpx.AsyncClient, wrong: dict[str, Any]
 ) -> None:
     body = {"model": "demo/echo", "input": "hi"}
     against("MessageBody", body)
+    against("MessageBody", body | {"input": [{"type": "text", "text": "hi"}]})
     with pytest.raises(jsonschema.ValidationError):
         against("MessageBody", body | wrong)
     assert (await client.post("/api/messages", json=body | wrong)).status_code == 422

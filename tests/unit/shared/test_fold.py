@@ -233,3 +233,31 @@ def test_attempts_tell_who_ran_when_and_why() -> None:
 def test_a_start_and_its_reset_are_one_attempt() -> None:
     message = fold([frame("4-0", Start("m", "c", "x", 4, ""), worker="w"), reset("4-1", None)])
     assert [(a["attempt"], a["worker"]) for a in message.attempts] == [(4, "w")]
+
+
+def rejected(event_id: str, model: str = "demo/echo", reason: str = "invalid_output") -> Frame:
+    return frame(event_id, Reset(None, EventId.parse(event_id).attempt, model, reason))
+
+
+def test_an_answer_that_its_model_was_asked_for_again_is_known_until_the_step_is_finished() -> None:
+    frames = [start(), text("1-1", "a"), text("1-2", "b"), rejected("2-0"), text("2-1", "c")]
+    model = START.model
+    assert fold(frames[:3]).rejected == {}
+    assert fold(frames).rejected == {model: "ab"}
+    assert fold([*frames, reset("3-0", None)]).rejected == {model: "ab"}
+    assert fold([*frames, frame("2-2", Step(1, FinishReason.STOP))]).rejected == {}
+    assert fold([*frames, start("7-0")]).rejected == {}
+
+
+def test_only_what_follows_the_last_finished_step_was_rejected() -> None:
+    step = frame("1-2", Step(1, FinishReason.STOP))
+    message = fold([start(), text("1-1", "a"), step, text("1-3", "b"), rejected("2-0")])
+    assert message.rejected == {START.model: "b"}
+
+
+def test_what_a_fallback_is_asked_instead_of_was_not_its_own() -> None:
+    frames = [start(), text("1-1", "a"), rejected("2-0", "other/model")]
+    assert fold(frames).rejected == {}
+    assert fold([*frames, text("2-1", "b"), rejected("3-0", "other/model")]).rejected == {
+        "other/model": "b"
+    }
