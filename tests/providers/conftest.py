@@ -1,9 +1,10 @@
-"""A provider server and the openai adapter that talks to it."""
+"""A provider server and the adapters that talk to it."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from rejoin.worker.providers.anthropic import AnthropicProvider
 from rejoin.worker.providers.openai import OpenAIProvider
 from tests.support.provider_server import ProviderServer
 
@@ -19,7 +20,16 @@ async def server() -> AsyncIterator[ProviderServer]:
 
 @pytest.fixture
 async def provider(server: ProviderServer) -> AsyncIterator[OpenAIProvider]:
-    """The adapter, with a key."""
+    """The openai adapter, with a key."""
     provider = OpenAIProvider({"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": KEY})
+    yield provider
+    await provider.aclose()
+
+
+@pytest.fixture
+async def claude(server: ProviderServer) -> AsyncIterator[AnthropicProvider]:
+    """The anthropic adapter, with a key."""
+    url = server.base_url.removesuffix("/v1")
+    provider = AnthropicProvider({"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY})
     yield provider
     await provider.aclose()

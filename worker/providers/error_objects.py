@@ -47,7 +47,7 @@ _SAYS_IN_STREAM: Final[Mapping[str, tuple[FailureCode, bool]]] = {
 }
 # Servers that have no code for it (vLLM, llama.cpp, many behind OpenRouter) say it in words.
 _CONTEXT_LENGTH: Final = re.compile(
-    r"maximum context length|context (?:length|window|size)|prompt is too long"
+    r"maximum context length|context (?:length|window|size|limit)|prompt is too long"
     r"|input is too long|reduce the length of the (?:messages|prompt)",
     re.IGNORECASE,
 )

@@ -1,0 +1,129 @@
+"""One content block of a streamed message: its deltas become chunks, its whole is kept."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rejoin.shared.events import dumps
+from rejoin.worker.providers.base import (
+    Chunk,
+    ReasoningChunk,
+    TextChunk,
+    ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
+)
+from rejoin.worker.providers.chunk_json import NoChunk, unasked_tool
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the model was offered to call: `tools`, and one whose arguments are the answer."""
+
+    tools: bool = False
+    answer: str | None = None
+
+
+@dataclass(slots=True)
+class Block:
+    """A block from its `content_block_start` on; of an unknown kind it gives nothing."""
+
+    start: Mapping[str, object]
+    offered: Offered
+    text: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    signature: str | None = None
+    citations: list[object] = field(default_factory=list)
+
+    @property
+    def kind(self) -> object:
+        """Its type, in the API's words."""
+        return self.start.get("type")
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it calls the tool whose arguments are the answer."""
+        name = self.offered.answer
+        return name is not None and self.kind == "tool_use" and self.start.get("name") == name
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it calls a tool of the request's own."""
+        return self.kind == "tool_use" and not self.is_answer
+
+    def begin(self) -> Iterable[Chunk]:
+        """Give what its start holds, which is nothing as a rule.
+
+        Raises:
+            ProviderError: it calls a tool and none was offered.
+        """
+        if self.is_call and not self.offered.tools:
+            raise unasked_tool()
+        match self.start:
+            case {"type": "text", "text": str(text)} if text:
+                return (TextChunk(text),)
+            case {"type": "thinking", "thinking": str(text)} if text:
+                return (ReasoningChunk(text),)
+        return ()
+
+    def feed(self, delta: Mapping[str, object]) -> Iterable[Chunk]:
+        """Give what a delta says; one of an unknown type says nothing."""
+        match delta:
+            case {"type": "text_delta", "text": str(text)}:
+                self.text.append(text)
+                return (TextChunk(text),) if text else ()
+            case {"type": "thinking_delta", "thinking": str(text)}:
+                self.text.append(text)
+                return (ReasoningChunk(text),) if text else ()
+            case {"type": "input_json_delta", "partial_json": str(text)}:
+                self.arguments.append(text)
+                return (TextChunk(text),) if text and self.is_answer else ()
+            case {"type": "signature_delta", "signature": str(signature)}:
+                self.signature = signature
+            case {"type": "citations_delta", "citation": citation}:
+                self.citations.append(citation)
+            case {"type": "text_delta" | "thinking_delta" | "input_json_delta"}:
+                raise NoChunk
+        return ()
+
+    def end(self) -> Iterable[Chunk]:
+        """Give what only the whole block is: its thinking with the signature, or its call."""
+        if self.kind in ("thinking", "redacted_thinking"):
+            return (ThinkingChunk(self.whole()),)
+        if self.is_answer:
+            said = self.start.get("input")
+            return () if "".join(self.arguments) or not said else (TextChunk(dumps(said)),)
+        return (self._call(),) if self.is_call else ()
+
+    def whole(self) -> dict[str, object]:
+        """The block as the API takes it back: what it sent, unchanged."""
+        whole = dict(self.start)
+        name = {"text": "text", "thinking": "thinking"}.get(str(self.kind))
+        if name is not None:
+            whole[name] = "".join([str(whole.get(name) or ""), *self.text])
+        if self.signature is not None:
+            whole["signature"] = self.signature
+        if self.citations:
+            whole["citations"] = self.citations
+        if self.arguments:
+            whole["input"] = self._input() or {}
+        return whole
+
+    def _call(self) -> ToolCallChunk:
+        arguments = self._input()
+        call_id, name = (str(self.start.get(member) or "") for member in ("id", "name"))
+        broken = "".join(self.arguments) if arguments is None else None
+        return ToolCallChunk(ToolCall(call_id, name, arguments or {}), broken)
+
+    def _input(self) -> dict[str, object] | None:
+        """The arguments, {} where there are none; None where they are no JSON object."""
+        said = "".join(self.arguments)
+        if not said.strip():
+            # Servers that only resemble the API send them all with the start.
+            given = self.start.get("input")
+            return given if isinstance(given, dict) else {}
+        try:
+            value = json.loads(said)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None

@@ -1,0 +1,187 @@
+"""Reads the events of a streamed message of Anthropic's Messages API."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from rejoin.shared.events import FinishReason
+from rejoin.worker.providers import error_objects
+from rejoin.worker.providers.anthropic_blocks import Block, Offered
+from rejoin.worker.providers.base import Chunk, FinishChunk, UsageChunk
+from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object
+from rejoin.worker.providers.sse import EventStream, NotAnEventStream
+
+_FINISH: Final[Mapping[str, FinishReason]] = {
+    "end_turn": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.CONTENT_FILTER,
+    "stop_sequence": FinishReason.STOP,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+}
+_PLAIN: Final = frozenset({"end_turn", "max_tokens", "tool_use", "refusal"})
+_PAUSED: Final = "pause_turn"
+
+_COUNTS: Final = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "thinking_tokens",  # within output_tokens_details
+)
+
+
+class MessageStream:
+    """One call's answer, from the body's bytes to chunks.
+
+    `finished` and `ended`: it has had its `message_stop`, and no more is read. `paused`: it then
+    is to be sent back as `content`, for the model to go on. `earlier` is what the calls before
+    it in the same turn used.
+    """
+
+    def __init__(
+        self, offered: Offered, secrets: Sequence[str] = (), earlier: UsageChunk | None = None
+    ) -> None:
+        self.finished = False
+        self.ended = False
+        self.usage = earlier or UsageChunk()
+        self._earlier = self.usage
+        self._offered = offered
+        self._secrets = secrets
+        self._events = EventStream()
+        self._open: dict[object, Block] = {}
+        self._blocks: list[Block] = []
+        self._counts: dict[str, int] = {}
+        self._stop_reason = ""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the API stopped in mid-turn and wants to be called again."""
+        return self._stop_reason == _PAUSED
+
+    @property
+    def content(self) -> list[dict[str, object]]:
+        """The whole content so far, as the API takes it back."""
+        whole = (block.whole() for block in self._blocks)
+        return [block for block in whole if block.get("text") != ""]  # which it would refuse
+
+    def feed(self, received: bytes) -> Iterator[Chunk]:
+        """Yield the chunks that these bytes complete; they may be cut anywhere.
+
+        Raises:
+            ProviderError: what an `error` event says, or `provider_protocol` for what is no
+                message event, or for a tool that was not offered.
+        """
+        try:
+            yield from self._read(self._events.feed(received))
+        except NotAnEventStream as error:
+            raise error_objects.protocol(str(error)) from None
+        except NoChunk:
+            raise error_objects.protocol("a part of the stream is no message event") from None
+
+    def end(self) -> Iterator[Chunk]:
+        """Yield what the body's end completes.
+
+        Raises:
+            ProviderError: `provider_protocol` where the answer has no `message_stop`.
+        """
+        try:
+            yield from self._read(self._events.end())
+        except NoChunk:
+            pass  # cut off in mid-event
+        except NotAnEventStream as error:
+            raise error_objects.protocol(str(error)) from None
+        if not self.ended:
+            raise error_objects.protocol("the stream ended without its message_stop")
+
+    def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
+        for payload in events:
+            if self.ended:
+                return
+            if payload:
+                yield from self._read_object(parse_object(payload))
+
+    def _read_object(self, event: Mapping[str, object]) -> Iterable[Chunk]:
+        match event.get("type"):
+            case "content_block_delta":
+                return self._block(event).feed(_member(event, "delta"))
+            case "content_block_start":
+                block = Block(_member(event, "content_block"), self._offered)
+                self._open[event.get("index")] = block
+                self._blocks.append(block)
+                return block.begin()
+            case "content_block_stop":
+                block = self._block(event)
+                del self._open[event.get("index")]
+                return block.end()
+            case "message_start":
+                self._count(_member(event, "message").get("usage"))
+            case "message_delta":
+                return self._read_delta(event)
+            case "message_stop":
+                return self._stop()
+            case "error":
+                raise error_objects.from_body(event.get("error"), self._secrets)
+            case None:
+                if error := event.get("error"):  # of a gateway in between, in its own form
+                    raise error_objects.from_body(error, self._secrets)
+                raise NoChunk
+        return ()  # a ping, or an event of a later version of the API
+
+    def _block(self, event: Mapping[str, object]) -> Block:
+        try:
+            return self._open[event.get("index")]
+        except (KeyError, TypeError):
+            raise NoChunk from None
+
+    def _read_delta(self, event: Mapping[str, object]) -> list[Chunk]:
+        reason = _member(event, "delta").get("stop_reason")
+        if isinstance(reason, str):
+            self._stop_reason = reason
+        usage = event.get("usage")
+        # Before the end `output_tokens` says next to nothing: an answer that breaks off has to be
+        # counted from its text. A pause is no end.
+        if not self._count(usage) or not self._stop_reason or self.paused:
+            return []
+        return [self.usage]
+
+    def _stop(self) -> list[Chunk]:
+        if not self._stop_reason:
+            raise error_objects.protocol("the message ended without a stop reason")
+        chunks = [chunk for block in self._open.values() for chunk in block.end()]
+        self.finished = self.ended = True
+        return chunks if self.paused else [*chunks, self._finish()]
+
+    def _finish(self) -> FinishChunk:
+        # An unknown word is an end too: the model stopped by itself.
+        known = _FINISH.get(self._stop_reason, FinishReason.STOP)
+        if known is FinishReason.TOOL_CALLS and not any(block.is_call for block in self._blocks):
+            known = FinishReason.STOP  # it called the tool that stands for the answer's format
+        said = {} if self._stop_reason in _PLAIN else {"finish_reason": self._stop_reason[:100]}
+        return FinishChunk(known, said)
+
+    def _count(self, usage: object) -> bool:
+        """Note what it used so far; the numbers are cumulative, and a null says nothing."""
+        if not isinstance(usage, dict):
+            return False
+        details = usage.get("output_tokens_details")
+        for said in (usage, details if isinstance(details, dict) else {}):
+            for name in _COUNTS:
+                if said.get(name) is not None:
+                    self._counts[name] = count(said[name])
+        plain, read, written, output, thought = (self._counts.get(name, 0) for name in _COUNTS)
+        before = self._earlier
+        self.usage = UsageChunk(
+            input_tokens=before.input_tokens + plain + read + written,
+            output_tokens=before.output_tokens + output,
+            reasoning_tokens=before.reasoning_tokens + thought,
+            cached_tokens=before.cached_tokens + read,
+            cache_write_tokens=before.cache_write_tokens + written,
+        )
+        return True
+
+
+def _member(event: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = event.get(name)
+    if not isinstance(value, dict):
+        raise NoChunk
+    return value
