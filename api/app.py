@@ -21,8 +21,10 @@ from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
+from rejoin.api.saved_history import SavedHistory
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
+from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.settings import Settings, load_settings
 
@@ -66,6 +68,7 @@ class Application:
                     yield
         finally:
             await self.context.redis.aclose()
+            await self.context.database.aclose()
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Tails go past Starlette, and without a coroutine here: a tail's memory is all frames.
@@ -108,7 +111,9 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
         retry_milliseconds=settings.retry_milliseconds,
         max_stream_seconds=settings.max_stream_seconds,
     )
-    return Application(Context(settings, redis, hub), frugal=frugal)
+    database = Database.of(settings)
+    context = Context(settings, redis, hub, database, SavedHistory(database))
+    return Application(context, frugal=frugal)
 
 
 def _routes(context: Context) -> list[BaseRoute]:

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from rejoin.api.history import History, NoHistory
 from rejoin.api.hub import Hub
+from rejoin.shared.db.engine import Database
 from rejoin.shared.settings import Settings
 
 
@@ -16,4 +17,5 @@ class Context:
     settings: Settings
     redis: Redis
     hub: Hub
+    database: Database
     history: History = field(default_factory=NoHistory)

@@ -94,6 +94,25 @@ async def load(
         return Conversation(*row), await read(connection, of_it)
 
 
+async def newest(database: Database, conversation_id: str) -> tuple[str, str | None] | None:
+    """Return whose a conversation is, and its newest message's id; None where it is not saved.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
+    table = conversations.c
+    query = select(table.owner).where(table.id == conversation_id, table.deleted_at.is_(None))
+    of_it = select(messages.c.id).where(messages.c.conversation_id == conversation_id)
+    last = of_it.order_by(
+        messages.c.created_at.desc(), messages.c.place.desc(), messages.c.id.desc()
+    ).limit(1)
+    async with database.reading() as connection:
+        owner = (await connection.execute(query)).scalar()
+        if owner is None:
+            return None
+        return str(owner), (await connection.execute(last)).scalar()
+
+
 async def remove(
     database: Database, conversation_id: str, owner: str, *, now_ms: int
 ) -> list[str] | None:

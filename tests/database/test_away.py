@@ -168,3 +168,17 @@ async def test_a_worker_that_dies_after_an_end_leaves_it_to_be_saved_by_the_next
     await database.aclose()
     assert found is not None
     assert found.text == "x"
+
+
+async def test_a_log_that_no_saver_comes_to_does_not_begin_to_expire(
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_due(_: object) -> int:
+        return 0
+
+    monkeypatch.setattr("rejoin.worker.save.Saver.save_due", nothing_due)
+    async with worker_on(clean_redis_url, ScriptedProvider(answer("x")), log_ttl_seconds=LOG_TTL):
+        message_id = await post(redis, model=MODEL)
+        await until_ended(redis, message_id)
+    lives = [await redis.ttl(name) for name in keys.of_message(message_id)]
+    assert min(lives) > 600_000, "a week, as while it was open"

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from rejoin.api.app import create_app
 from rejoin.api.context import Context
+from rejoin.shared.db.engine import Database
 from rejoin.shared.settings import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -32,7 +33,7 @@ async def redis() -> AsyncIterator[Redis]:
 def context(settings: Settings, redis: Redis) -> Context:
     """What endpoints work with; the hub is not entered: nothing here is published."""
     made = create_app(settings).context
-    return Context(settings, redis, made.hub)
+    return Context(settings, redis, made.hub, Database.of(settings))
 
 
 @pytest.fixture
