@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from typing import Final
 
 from rejoin.shared import catalogue, keys, own_lists, queue
@@ -11,8 +12,8 @@ from rejoin.worker.kit import Kit
 LIFE_SECONDS: Final = 3600  # a provider that is away so long has nothing to list any more
 
 _EVERY_SECONDS: Final = 300.0
-_TURN_SECONDS: Final = 2 * _EVERY_SECONDS  # a worker that dies is followed by another after so long
-_RETRY_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 10.0  # how often a worker looks whether it is its turn
+_TURN_SECONDS: Final = 40.0  # one that dies is followed by another, who asks at once
 _ANSWER_SECONDS: Final = 20.0
 
 _log = logging.getLogger(__name__)
@@ -34,15 +35,16 @@ class Lists:
 
     async def run(self) -> None:
         """Ask, for ever."""
+        clock = asyncio.get_running_loop().time
+        asked_at = -math.inf
         while True:
-            pause = self._every_seconds
             try:
-                if await self._our_turn():
+                if await self._our_turn() and clock() - asked_at >= self._every_seconds:
                     await self.ask()
+                    asked_at = clock()
             except LogUnavailable as error:
-                _log.warning("%s; the providers' lists wait", error)
-                pause = min(pause, _RETRY_SECONDS)
-            await asyncio.sleep(pause)
+                _log.debug("%s; the providers' lists wait", error)
+            await asyncio.sleep(min(_LOOK_SECONDS, self._every_seconds))
 
     async def ask(self) -> None:
         """Ask every configured provider, all at once, and keep what each answers in time.
@@ -71,10 +73,5 @@ class Lists:
         return []
 
     async def _our_turn(self) -> bool:
-        kit = self._kit
-        return await queue.take_turn(
-            kit.redis,
-            keys.LISTS,
-            kit.worker_id,
-            seconds=max(_TURN_SECONDS, 2 * self._every_seconds),
-        )
+        redis, worker_id = self._kit.redis, self._kit.worker_id
+        return await queue.take_turn(redis, keys.LISTS, worker_id, seconds=_TURN_SECONDS)
