@@ -10,7 +10,13 @@ from typing import Final, cast
 
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
-from jsonschema.validators import Draft202012Validator, validator_for
+from jsonschema.validators import (
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+)
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import specification_with
@@ -25,6 +31,13 @@ DEEPEST: Final = 64  # levels of objects and lists
 _MOST_FAULTS: Final = 10
 _LONGEST_FAULT: Final = 300
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_KINDS: Final[Mapping[str, type[Validator]]] = {
+    _DIALECT: Draft202012Validator,
+    "https://json-schema.org/draft/2019-09/schema": Draft201909Validator,
+    "http://json-schema.org/draft-07/schema": Draft7Validator,
+    "http://json-schema.org/draft-06/schema": Draft6Validator,
+    "http://json-schema.org/draft-04/schema": Draft4Validator,
+}
 _REFERENCES: Final = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
 _BY_NAME: Final = frozenset(
@@ -72,7 +85,7 @@ def check_schema(schema: Schema, *, at: Path) -> None:
         mend = f"this dialect is not known; leave it out, or name {_DIALECT}"
         raise BadRequest(mend, field=(*at, "$schema"))
     try:
-        kind.check_schema(schema)
+        kind.check_schema(dict(schema))
     except SchemaError as error:
         found = (*at, *error.absolute_path)
         raise BadRequest(f"no JSON schema: {_cut(error.message)}", field=found) from error
@@ -105,11 +118,7 @@ def _fault(error: ValidationError) -> str:
 
 
 def _kind(schema: Schema) -> type[Validator] | None:
-    if "$schema" not in schema:
-        return Draft202012Validator
-    # A schema with another dialect's name is a string of the caller's: nothing is looked up.
-    found = validator_for({"$schema": str(schema["$schema"])}, default=None)
-    return cast(type[Validator] | None, found)
+    return _KINDS.get(str(schema.get("$schema", _DIALECT)).removesuffix("#"))
 
 
 def _check_references(schema: Schema, at: Path) -> None:

@@ -280,3 +280,14 @@ async def test_echo_is_held_to_a_schema_too(clean_redis_url: str, redis: Redis) 
 
 async def _validates(running: Any) -> bool:
     return bool(running.kit.validation._turn.locked())
+
+
+async def test_a_provider_that_has_finished_and_does_not_close_is_held_to_the_schema_too(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    script = [*answer(*INVALID), SILENCE]
+    provider = ScriptedProvider(script, [*answer(*VALID), SILENCE])
+    async with worker_on(clean_redis_url, provider, timeout_idle=0.2):
+        frames = await until_ended(redis, await asked(redis))
+    assert names(frames) == ["start", "text", "reset", "text", "step", "usage", "done"]
+    assert provider.open == 0
