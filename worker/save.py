@@ -20,6 +20,8 @@ from rejoin.shared.errors import (
     SettingsError,
 )
 from rejoin.shared.fold import Message, fold
+from rejoin.shared.record import Record
+from rejoin.shared.request import StoredRequest
 from rejoin.shared.unsaved import Lease
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.history import rows_of
@@ -136,17 +138,13 @@ class Saver:
     async def _read(self, lease: Lease) -> _Read | None:
         """Read a message; None where there is none (any more), or not yet."""
         message_id = lease.message_id
-        found = await record.load(self._redis, message_id)
+        found, request = await self._accepted(message_id)
         if found is None:
             if await unsaved.accept_under_way(self._redis, message_id):
                 await unsaved.put_off(self._redis, [lease], seconds=_ACCEPT_SECONDS)
             else:
                 await unsaved.saved(self._redis, [lease])
             return None
-        try:
-            request = await record.load_request(self._redis, message_id)
-        except RequestUnreadable:
-            request = None
         message = Message()
         if found.ended:
             # What runs is in its log; the database has it when it has ended.
@@ -154,6 +152,12 @@ class Saver:
             long = len(frames) > _LONG
             message = await asyncio.to_thread(fold, frames) if long else fold(frames)
         return _Read(lease, rows_of(found, request, message))
+
+    async def _accepted(self, message_id: str) -> tuple[Record | None, StoredRequest | None]:
+        try:
+            return await record.load_with_request(self._redis, message_id) or (None, None)
+        except RequestUnreadable:
+            return await record.load(self._redis, message_id), None
 
     async def _write(self, group: list[_Read]) -> None:
         try:

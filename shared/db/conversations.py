@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.messages import read, selected
 from rejoin.shared.db.rows import StoredMessage
-from rejoin.shared.db.saving import upsert_into
+from rejoin.shared.db.saving import insert_of
 from rejoin.shared.db.tables import conversations, messages
 from rejoin.shared.errors import BadRequest
 
@@ -125,7 +125,7 @@ async def remove(
         DatabaseUnavailable: the database is away; a repeat is safe.
     """
     async with database.writing() as connection:
-        statement = upsert_into(connection, conversations)
+        statement = insert_of(connection.dialect.name, conversations)
         statement = statement.on_conflict_do_update(
             index_elements=[conversations.c.id],
             set_={"deleted_at": statement.excluded.deleted_at},

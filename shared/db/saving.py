@@ -1,11 +1,13 @@
 """Saves messages: again and in any order, what is older than what is there changes nothing."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Table, and_, case, delete, func, insert, literal_column, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import Fields, StoredMessage, call_row, row_of
@@ -46,16 +48,15 @@ async def save(database: Database, rows: Sequence[StoredMessage]) -> None:
         batch = [message for message in batch if message.conversation_id in kept]
         if batch:
             written = await connection.execute(
-                _upsert_messages(connection), [row_of(message) for message in batch]
+                _messages_upsert(connection.dialect.name), [row_of(message) for message in batch]
             )
             new = set(written.scalars())
             await _write_calls(connection, [message for message in batch if message.id in new])
 
 
-def upsert_into(connection: AsyncConnection, table: Table) -> Upsert:
+def insert_of(dialect: str, table: Table) -> Upsert:
     """An INSERT that may say what a conflict does, in the database's own dialect."""
-    sqlite_spoken = connection.dialect.name == "sqlite"
-    return sqlite.insert(table) if sqlite_spoken else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 async def _touch_conversations(
@@ -72,9 +73,16 @@ async def _touch_conversations(
             min(one.created_at, message.created_at) if one else message.created_at,
             max(one.updated_at, at) if one else at,
         )
-    statement = upsert_into(connection, conversations)
+    rows = [told[conversation_id]._asdict() for conversation_id in sorted(told)]
+    kept = await connection.execute(_conversations_upsert(connection.dialect.name), rows)
+    return set(kept.scalars())
+
+
+@cache
+def _conversations_upsert(dialect: str) -> ReturningInsert[tuple[str]]:
+    statement = insert_of(dialect, conversations)
     old, new = conversations.c, statement.excluded
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=[old.id],
         set_={
             "created_at": case(
@@ -85,14 +93,13 @@ async def _touch_conversations(
             ),
         },
         where=and_(old.deleted_at.is_(None), old.owner == new.owner),
-    )
-    rows = [told[conversation_id]._asdict() for conversation_id in sorted(told)]
-    kept = await connection.execute(statement.returning(old.id), rows)
-    return set(kept.scalars())
+    ).returning(old.id)
 
 
-def _upsert_messages(connection: AsyncConnection) -> Upsert:
-    statement = upsert_into(connection, messages)
+# To build a statement takes longer than to run it.
+@cache
+def _messages_upsert(dialect: str) -> ReturningInsert[tuple[str]]:
+    statement = insert_of(dialect, messages)
     old, new = messages.c, statement.excluded
     # An end goes before all that is none; then the later event of the log decides.
     newer = _later(
@@ -128,8 +135,9 @@ async def _write_calls(connection: AsyncConnection, written: Sequence[StoredMess
         for message in answers
         for place, call in enumerate(message.tool_calls)
     ]
-    if answers:
-        ids = [message.id for message in answers]
+    # A first attempt finds none of another one.
+    ids = [message.id for message in answers if message.tool_calls or _age(message)[1] > 1]
+    if ids:
         await connection.execute(delete(tool_calls).where(tool_calls.c.message_id.in_(ids)))
     if rows:
         await connection.execute(insert(tool_calls), rows)

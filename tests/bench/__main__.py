@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.bench.machine import busy_share, description, raise_file_limit
 from tests.bench.plan import Plan, say
-from tests.bench.rows import chunks, delivery, job_start, memory, polling, relay, replay
+from tests.bench.rows import chunks, delivery, job_start, memory, polling, relay, replay, saving
 from tests.bench.table import Line, markdown
 
 _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
@@ -22,6 +22,7 @@ _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
     "chunks": chunks.chunks,
     "polling": polling.polling,
     "relay": relay.relay,
+    "saving": saving.saving,
 }
 
 
