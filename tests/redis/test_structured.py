@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import record
@@ -216,13 +215,13 @@ async def test_a_worker_lost_in_the_second_call_is_followed_by_one_that_knows_of
 
 
 async def test_a_worker_lost_while_it_validated_is_followed_by_one_that_asks_anew(
-    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    clean_redis_url: str, redis: Redis
 ) -> None:
-    monkeypatch.setattr("rejoin.worker.validation.SECONDS", 60)
     endless = ResponseFormat("answer", {"pattern": "^(a+)+$"})
     long = f'"{"a" * 60}!"'
     provider = ScriptedProvider(answer(long), answer('"aa"'))
     async with worker_on(clean_redis_url, provider, lease_seconds=0.5) as first:
+        first.kit.validation._seconds = 60
         message_id = await post(redis, model=SCRIPT, response_format=endless)
         await until_events(redis, message_id, 2)
         await until(lambda: _validates(first))
@@ -240,6 +239,7 @@ async def test_a_cancel_while_an_answer_is_validated_ends_it_as_cancelled(
     long = f'"{"a" * 60}!"'
     provider = ScriptedProvider(answer(long))
     async with worker_on(clean_redis_url, provider) as running:
+        running.kit.validation._seconds = 60
         message_id = await post(redis, model=SCRIPT, response_format=endless)
         await until(lambda: _validates(running))
         await record.cancel(redis, message_id)

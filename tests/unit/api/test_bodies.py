@@ -170,3 +170,9 @@ async def test_an_optional_body_may_be_missing_or_empty() -> None:
     chunked = [("content-type", JSON), ("transfer-encoding", "chunked")]
     assert await read(b"", headers=chunked, optional=True) == {}
     assert await read(b'{"a":1}', headers=chunked, optional=True) == {"a": 1}
+
+
+async def test_half_a_pair_is_found_at_any_depth_and_named_by_the_first_levels() -> None:
+    error = await refused(b'{"a":' * 9 + rb'"\ud800"' + b"}" * 9)
+    assert error.field == ("a",) * 6
+    assert error.status == 422
