@@ -120,7 +120,7 @@ def test_a_setting_in_the_compose_file_is_one() -> None:
 def test_the_providers_keys_reach_both_sides() -> None:
     for side in ("api", "worker"):
         environment = services()[side]["environment"]
-        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        for name in (f"{p}_{n}" for p in ("OPENAI", "ANTHROPIC") for n in ("API_KEY", "BASE_URL")):
             assert environment[name] == f"${{{name}:-}}"
 
 

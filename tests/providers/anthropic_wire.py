@@ -14,6 +14,7 @@ from rejoin.worker.providers.base import (
     ToolCallChunk,
     Turn,
     UsageChunk,
+    WorkingChunk,
 )
 from tests.providers.answers import STOP, WIRE
 
@@ -41,6 +42,7 @@ SAMPLES: dict[str, list[Chunk]] = {
     ],
     "anthropic_tools": [
         *map(TextChunk, ["Okay, ich prüfe ", "das."]),
+        *[WorkingChunk()] * 4,
         ToolCallChunk(
             ToolCall(
                 "toolu_01T1x1fJ34qAmk2tNTrN7Up6",

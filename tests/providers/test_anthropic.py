@@ -19,6 +19,7 @@ from rejoin.worker.providers.base import (
     Tool,
     Turn,
     UsageChunk,
+    WorkingChunk,
 )
 from tests.providers.answers import STOP, WIRE, answer, collect, failure
 from tests.providers.anthropic_wire import (
@@ -62,6 +63,8 @@ async def test_a_turn_that_is_paused_is_sent_back_and_gone_on_with(
         ReasoningChunk("Look it up."),
         ThinkingChunk(thought),
         TextChunk("Searching. "),
+        WorkingChunk(),
+        WorkingChunk(),
         TextChunk("Found."),
         UsageChunk(150, 42, 0, 10),
         STOP,

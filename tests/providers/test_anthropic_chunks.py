@@ -21,6 +21,7 @@ from rejoin.worker.providers.base import (
     ToolCall,
     ToolCallChunk,
     UsageChunk,
+    WorkingChunk,
 )
 from tests.providers.answers import STOP
 from tests.providers.anthropic_wire import (
@@ -48,8 +49,9 @@ def read(pieces: Iterable[bytes], offered: Offered = TOOLS) -> list[Chunk]:
 
 
 def said(*pieces: bytes, offered: Offered = TOOLS) -> list[Chunk]:
-    """What they say, but for the usage."""
-    return [chunk for chunk in read(pieces, offered) if not isinstance(chunk, UsageChunk)]
+    """What they say, but for the usage and the work in between."""
+    chunks = read(pieces, offered)
+    return [chunk for chunk in chunks if not isinstance(chunk, UsageChunk | WorkingChunk)]
 
 
 def error_of(pieces: Iterable[bytes], offered: Offered = TOOLS) -> ProviderError:
@@ -155,6 +157,19 @@ def test_arguments_are_complete_an_object_or_told_to_be_broken(
 ) -> None:
     (chunk, _) = said(begin(), call(*pieces), stop("tool_use"))
     assert chunk == ToolCallChunk(ToolCall("toolu_0", "now", arguments), broken)
+
+
+def test_a_piece_of_the_arguments_shows_that_the_provider_is_not_silent() -> None:
+    message = MessageStream(TOOLS)
+    start = open_block(type="tool_use", id="1", name="now", input={})
+    assert list(message.feed(begin() + start)) == []
+    assert list(message.feed(delta(type="input_json_delta", partial_json="{"))) == [WorkingChunk()]
+
+
+def test_arguments_without_an_end_are_refused_before_they_fill_the_memory() -> None:
+    start = open_block(type="tool_use", id="1", name="now", input={})
+    piece = delta(type="input_json_delta", partial_json="x" * 1_000_000)
+    assert "more than" in str(error_of([begin(), start, *([piece] * 20)]))
 
 
 def test_arguments_that_came_whole_with_the_start_are_taken() -> None:

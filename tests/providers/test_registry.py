@@ -7,6 +7,7 @@ import pytest
 from rejoin.shared import catalogue
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.worker.providers.anthropic import AnthropicProvider
 from rejoin.worker.providers.demo import DemoProvider
 from rejoin.worker.providers.registry import FACTORIES, Providers
 
@@ -50,6 +51,19 @@ def test_a_provider_without_its_settings_says_so(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ProviderError, match="OPENAI_API_KEY") as caught:
         Providers().find("openai/gpt-5-mini")
     assert caught.value.code == FailureCode.AUTHENTICATION
+
+
+async def test_claude_is_found_once_its_key_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
+    providers = Providers()
+    with pytest.raises(ProviderError, match="ANTHROPIC_API_KEY"):
+        providers.find("anthropic/claude-haiku-5-5")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789")
+    found, name = providers.find("anthropic/claude-haiku-5-5")
+    assert isinstance(found, AnthropicProvider)
+    assert name == "claude-haiku-5-5"
+    await providers.aclose()
 
 
 async def test_all_are_closed_though_one_fails_to() -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from rejoin.shared.events import dumps
 from rejoin.worker.providers.base import (
@@ -12,8 +13,13 @@ from rejoin.worker.providers.base import (
     ThinkingChunk,
     ToolCall,
     ToolCallChunk,
+    WorkingChunk,
 )
 from rejoin.worker.providers.chunk_json import NoChunk, unasked_tool
+from rejoin.worker.providers.error_objects import protocol
+from rejoin.worker.providers.sse import MAX_EVENT_BYTES
+
+_WORKING: Final = WorkingChunk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Block:
     offered: Offered
     text: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+    arguments_chars: int = 0
     signature: str | None = None
     citations: list[object] = field(default_factory=list)
 
@@ -67,7 +74,12 @@ class Block:
         return ()
 
     def feed(self, delta: Mapping[str, object]) -> Iterable[Chunk]:
-        """Give what a delta says; one of an unknown type says nothing."""
+        """Give what a delta says; one of an unknown type says nothing.
+
+        Raises:
+            NoChunk: it lacks what its type has.
+            ProviderError: arguments without an end.
+        """
         match delta:
             case {"type": "text_delta", "text": str(text)}:
                 self.text.append(text)
@@ -76,8 +88,7 @@ class Block:
                 self.text.append(text)
                 return (ReasoningChunk(text),) if text else ()
             case {"type": "input_json_delta", "partial_json": str(text)}:
-                self.arguments.append(text)
-                return (TextChunk(text),) if text and self.is_answer else ()
+                return self._feed_arguments(text)
             case {"type": "signature_delta", "signature": str(signature)}:
                 self.signature = signature
             case {"type": "citations_delta", "citation": citation}:
@@ -108,6 +119,15 @@ class Block:
         if self.arguments:
             whole["input"] = self._input() or {}
         return whole
+
+    def _feed_arguments(self, text: str) -> Iterable[Chunk]:
+        self.arguments.append(text)
+        self.arguments_chars += len(text)
+        if self.arguments_chars > MAX_EVENT_BYTES:  # as one event, so many of them
+            raise protocol(f"a tool's arguments of more than {MAX_EVENT_BYTES} characters")
+        if not text:
+            return ()
+        return (TextChunk(text) if self.is_answer else _WORKING,)
 
     def _call(self) -> ToolCallChunk:
         arguments = self._input()

@@ -93,6 +93,14 @@ class ThinkingChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkingChunk:
+    """Something came that is given whole later, such as a piece of a tool's arguments.
+
+    It says nothing but that the provider is not silent: arguments may take minutes.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallChunk:
     """The model asks for a tool. Sent once its arguments are complete and are a JSON object.
 
@@ -129,7 +137,15 @@ class FinishChunk:
     extra: dict[str, str] = field(default_factory=dict)
 
 
-Chunk = TextChunk | ReasoningChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
+Chunk = (
+    TextChunk
+    | ReasoningChunk
+    | ThinkingChunk
+    | WorkingChunk
+    | ToolCallChunk
+    | UsageChunk
+    | FinishChunk
+)
 
 
 class Provider(Protocol):
