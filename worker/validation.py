@@ -57,7 +57,7 @@ class Validation:
     async def aclose(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -74,13 +74,16 @@ class Validation:
 
 
 async def _ask(process: Process, line: bytes, seconds: float) -> bytes:
-    """Send a line and return the one that answers it; b"" where none comes."""
+    """Send a line and return the one that answers it; b"" where none comes: it ends, or hangs."""
     assert process.stdin is not None  # noqa: S101  both were asked for above
     assert process.stdout is not None  # noqa: S101
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            process.stdin.write(line)
-            await process.stdin.drain()
-            return await process.stdout.readline()
-    except (TimeoutError, ConnectionError):
-        return b""
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(line)
+                await process.stdin.drain()
+                if (answer := await process.stdout.readline()).endswith(b"\n"):
+                    return answer
+            # A kill would look for its end too, and asyncio would never hear how it ended.
+            await process.wait()
+    return b""
