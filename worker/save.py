@@ -28,7 +28,7 @@ from rejoin.worker.history import rows_of
 from rejoin.worker.kit import Kit
 
 POLL_SECONDS: Final = 0.5
-LEASE_SECONDS: Final = 30.0  # longer than a transaction may take
+LEASE_SECONDS: Final = 12.0  # longer than a transaction may take; a second save is harmless
 
 _AT_ONCE: Final = 50
 _GROUP_CHARS: Final = 4_000_000  # of texts in one transaction, and in memory

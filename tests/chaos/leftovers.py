@@ -12,22 +12,24 @@ from rejoin.shared import keys
 from tests.chaos.cluster import LEASE_SECONDS, LOG_TTL_SECONDS, Cluster
 from tests.support.processes import Process
 
-WITHIN_SECONDS: Final = 4 * LEASE_SECONDS + 8  # a reaper's death, its turn, and what it queues
+# A reaper's death, its turn, and what it queues; a saver's death, and its lease.
+WITHIN_SECONDS: Final = 4 * LEASE_SECONDS + 14
 QUIET_SECONDS: Final = 2.0
 MOST_CPU: Final = 0.2
 MOST_BYTES: Final = 300 * 1024 * 1024
-_INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE}
+_INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.UNSAVED}
 _OF_A_MESSAGE: Final = re.compile(r"rejoin:\{([0-9a-f-]{36})\}:(record|log|request)")
 
 
 def wrong_queue(client: "redis_py.Redis[bytes]") -> list[str]:
-    """Say what is still queued, owned or open, after waiting for the last reaper."""
+    """Say what is still queued, owned, open or unsaved, after waiting for the last reaper."""
     until = time.monotonic() + WITHIN_SECONDS
     while True:
         left = {
             keys.QUEUE: client.zrange(keys.QUEUE, 0, 9),
             keys.OWNERS: list(client.hkeys(keys.OWNERS))[:10],
             keys.OPEN: client.zrange(keys.OPEN, 0, 9),
+            keys.UNSAVED: client.zrange(keys.UNSAVED, 0, 9),
         }
         found = [f"{name} still holds {some}" for name, some in left.items() if some]
         if not found or time.monotonic() > until:

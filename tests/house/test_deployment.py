@@ -18,7 +18,7 @@ UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "s": 1, "h": 3600}
 
 
 def with_postgres() -> str:
-    """The compose file with what is commented in for a later version."""
+    """The compose file with what is commented out: PostgreSQL instead of SQLite."""
     return re.sub(r"(?m)^( *)# (postgres:|  .*|REJOIN_DATABASE_URL.*)$", r"\1\2", COMPOSE)
 
 
@@ -57,7 +57,14 @@ def test_the_compose_file_is_valid(text: str) -> None:
     jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(text))
 
 
-def test_postgres_waits_for_a_later_version() -> None:
+def test_both_sides_have_one_history() -> None:
+    mounted = [services()[side]["volumes"] for side in ("api", "worker")]
+    data_dir = re.search(r"REJOIN_DATA_DIR=(\S+)", DOCKERFILE)
+    assert data_dir is not None
+    assert mounted == [[f"history:{data_dir[1]}"]] * 2
+
+
+def test_postgres_is_there_for_whoever_wants_it() -> None:
     assert "postgres" not in services()
     assert set(services(with_postgres())) == {*services(), "postgres"}
 
