@@ -95,12 +95,12 @@ async def test_a_release_brings_no_completed_job_back(any_redis: Redis) -> None:
     assert await any_redis.zcard(keys.QUEUE) == 0
 
 
-async def test_a_completed_job_leaves_nothing(any_redis: Redis) -> None:
+async def test_a_completed_job_leaves_only_the_mark_to_save_its_message(any_redis: Redis) -> None:
     message_id = await queued(any_redis)
     await lease(any_redis, "a")
     await any_redis.set(keys.job_tries(message_id), 3)
     assert await queue.complete(any_redis, message_id, "a")
-    assert await any_redis.keys("*") == []
+    assert await any_redis.keys("*") == [keys.UNSAVED.encode()]
 
 
 async def test_completing_again_after_a_lost_reply_says_that_it_is_done(any_redis: Redis) -> None:
