@@ -134,11 +134,11 @@ class Answer:
             return INTERNAL
         self._text_chars = before + call.text_chars
         others = self._unstepped
-        self._spend(call)
+        used = self._spend(call)
         if (failure := await self._misfit(call, finish_reason)) is not None:
             return failure
         done = Done(finish_reason, self._text_chars)
-        step = (Step(1, finish_reason), call.usage)
+        step = (Step(1, finish_reason), used)
         await self.attempt.end(
             self._spent, done, text_chars=self._text_chars, step=step, unstepped=others
         )
@@ -203,15 +203,16 @@ class Answer:
             usage = _NOTHING
         await self.attempt.end(usage, end, text_chars=self._text_chars, unstepped=self._unstepped)
 
-    def _spend(self, call: ModelCall, *, refused: bool = False) -> None:
-        """Add what a call used; one that was refused before it gave anything is not billed."""
+    def _spend(self, call: ModelCall, *, refused: bool = False) -> Usage:
+        """Add and return what a call used; refused before it gave anything it is not billed."""
         if call.called_at is None:
-            return
+            return _NOTHING
         unbilled = refused and call.reported is None
         used = _NOTHING if unbilled else call.usage
         self._spent = total(self._spent, used)
         if not unbilled:
             self._unstepped = total(self._unstepped, used)
+        return used
 
     def _left_seconds(self) -> float:
         started_at = self.attempt.record.started_at or now_ms()
