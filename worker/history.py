@@ -95,10 +95,10 @@ def _spent(usage: Fields | None) -> Spent | None:
         return None
     cost = usage["cost_usd"]
     return Spent(
-        *(
-            int(str(usage[name]))
-            for name in ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
-        ),
+        input_tokens=int(str(usage["input_tokens"])),
+        output_tokens=int(str(usage["output_tokens"])),
+        reasoning_tokens=int(str(usage["reasoning_tokens"])),
+        cached_tokens=int(str(usage["cached_tokens"])),
         cost_usd=None if cost is None else Decimal(str(cost)),
         estimated=bool(usage["estimated"]),
     )

@@ -1,9 +1,11 @@
 """A message as the database holds it, and as its row."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple
+
+from sqlalchemy import RowMapping
 
 from rejoin.shared import content
 from rejoin.shared.content import Content
@@ -11,9 +13,6 @@ from rejoin.shared.ids import EventId
 from rejoin.shared.record import ENDED, Status
 
 Fields = dict[str, object]
-Row = Mapping[str, Any]
-
-_COUNTS: Final = ("input_tokens", "output_tokens", "reasoning_tokens", "cached_tokens")
 
 
 class Spent(NamedTuple):
@@ -93,12 +92,12 @@ def row_of(message: StoredMessage) -> Fields:
     row["content"] = None if message.content is None else content.encode(message.content)
     row["attempt"] = last.attempt if last else message.attempt
     row["sequence"] = last.sequence if last else None
-    for name in (*_COUNTS, "cost_usd", "estimated"):
+    for name in Spent._fields:
         row[name] = getattr(usage, name) if usage else None
     return row
 
 
-def message_of(row: Row, calls: Iterable[StoredCall]) -> StoredMessage:
+def message_of(row: RowMapping, calls: Iterable[StoredCall]) -> StoredMessage:
     """The message of a row of `messages`, its conversation's `owner` beside it."""
     taken = {name: row[name] for name in _AS_THEY_ARE}
     sequence = row["sequence"]
@@ -112,7 +111,7 @@ def message_of(row: Row, calls: Iterable[StoredCall]) -> StoredMessage:
     )
 
 
-def call_of(row: Row) -> StoredCall:
+def call_of(row: RowMapping) -> StoredCall:
     """The call of a row of `tool_calls`."""
     names = ("tool_call_id", "step", "name", "arguments", "result", "error")
     return StoredCall(**{name: row[name] for name in names})
@@ -127,11 +126,17 @@ def call_row(message_id: str, place: int, call: StoredCall) -> Fields:
     }  # fmt: skip
 
 
-def _spent(row: Row) -> Spent | None:
+def _spent(row: RowMapping) -> Spent | None:
     if row["input_tokens"] is None:
         return None
-    counts = [cast(int, row[name]) for name in _COUNTS]
-    return Spent(*counts, cost_usd=row["cost_usd"], estimated=bool(row["estimated"]))
+    return Spent(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+        cached_tokens=row["cached_tokens"],
+        cost_usd=row["cost_usd"],
+        estimated=bool(row["estimated"]),
+    )
 
 
 _AS_THEY_ARE: Final = (

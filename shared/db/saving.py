@@ -17,8 +17,10 @@ from rejoin.shared.record import ENDED
 Upsert = postgresql.Insert | sqlite.Insert
 
 # Written out: one statement for many rows takes no other values than theirs.
-_ENDED: Final = [literal_column(f"'{status.value}'") for status in sorted(ENDED)]
-_NONE: Final = literal_column("-1")
+_ENDED: Final[list[ColumnElement[str]]] = [
+    literal_column(f"'{status.value}'") for status in sorted(ENDED)
+]
+_NONE: Final[ColumnElement[int]] = literal_column("-1")
 _FIXED: Final = ("id", "conversation_id", "created_at")
 
 
@@ -79,7 +81,7 @@ async def _touch_conversations(
 
 
 @cache
-def _conversations_upsert(dialect: str) -> ReturningInsert[tuple[str]]:
+def _conversations_upsert(dialect: str) -> ReturningInsert[str]:
     statement = insert_of(dialect, conversations)
     old, new = conversations.c, statement.excluded
     return statement.on_conflict_do_update(
@@ -98,7 +100,7 @@ def _conversations_upsert(dialect: str) -> ReturningInsert[tuple[str]]:
 
 # To build a statement takes longer than to run it.
 @cache
-def _messages_upsert(dialect: str) -> ReturningInsert[tuple[str]]:
+def _messages_upsert(dialect: str) -> ReturningInsert[str]:
     statement = insert_of(dialect, messages)
     old, new = messages.c, statement.excluded
     # An end goes before all that is none; then the later event of the log decides.

@@ -5,7 +5,7 @@ string; the other texts hold no NUL, which PostgreSQL has not: it becomes U+FFFD
 """
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -49,7 +49,8 @@ class Money(TypeDecorator[Decimal]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[object]:
         """Choose the column's type."""
-        return dialect.type_descriptor(String() if dialect.name == "sqlite" else Numeric())
+        kind: TypeEngine[Any] = String() if dialect.name == "sqlite" else Numeric()
+        return dialect.type_descriptor(kind)
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> object:
         """Return what the driver takes."""
