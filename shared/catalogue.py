@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from rejoin.shared.errors import BadRequest, NotFound
+from rejoin.shared.providers import REGISTRY
 
 MAX_MODEL_CHARS: Final = 256
 DEMO_RATE: Final = 20.0
@@ -83,19 +84,12 @@ def find(model: str) -> Model | None:
 def providers(environ: Mapping[str, str] = os.environ) -> list[ProviderState]:
     """Return every provider that this version has, the one without a key first."""
     return [
-        ProviderState("demo", True, "demo/echo needs no key and sends your words back."),
         ProviderState(
-            "openai",
-            _has_any(environ, "OPENAI_API_KEY", "OPENAI_BASE_URL"),
-            "Set OPENAI_API_KEY; for another server with OpenAI's API (OpenRouter, Ollama's /v1)"
-            " set OPENAI_BASE_URL too, the key only where it asks for one.",
-        ),
-        ProviderState(
-            "anthropic",
-            _has_any(environ, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-            "Set ANTHROPIC_API_KEY; for another server with Anthropic's API set ANTHROPIC_BASE_URL"
-            " too, the key only where it asks for one.",
-        ),
+            entry.name,
+            not entry.variables or any(environ.get(name, "").strip() for name in entry.variables),
+            entry.hint,
+        )
+        for entry in REGISTRY
     ]
 
 
@@ -111,7 +105,7 @@ def check_model(model: str) -> None:
     if " " in model or not model.isprintable():
         raise _bad("a model's name has no white space and no control characters")
     provider, _, name = model.partition("/")
-    if not name or provider not in {state.name for state in providers({})}:
+    if not name or provider not in {entry.name for entry in REGISTRY}:
         raise NotFound(f"there is no model {model}")
     if provider == "demo":
         parse_demo_rate(name)
@@ -138,10 +132,6 @@ def parse_demo_rate(name: str) -> float:
     if _RATE.fullmatch(rate) is None:
         raise _bad("rate is a number of chunks a second, 0 for as fast as possible")
     return float(rate)
-
-
-def _has_any(environ: Mapping[str, str], *names: str) -> bool:
-    return any(environ.get(name, "").strip() for name in names)
 
 
 def _bad(mend: str) -> BadRequest:

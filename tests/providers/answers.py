@@ -15,6 +15,9 @@ from rejoin.worker.providers.base import (
     Provider,
     ReasoningChunk,
     TextChunk,
+    ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
     Turn,
     UsageChunk,
 )
@@ -36,6 +39,7 @@ SAMPLES: dict[str, list[Chunk]] = {
     "openrouter": [
         *map(ReasoningChunk, ["The user ", "greets."]),
         *map(TextChunk, ["Hello", " there"]),
+        ThinkingChunk({"type": "reasoning.text", "text": "The user greets."}),
         STOP,
         UsageChunk(11, 23, 6, 0, Decimal("0.00014")),
     ],
@@ -60,6 +64,47 @@ SAMPLES: dict[str, list[Chunk]] = {
         UsageChunk(9, 3),
         STOP,
         UsageChunk(9, 4),
+    ],
+}
+
+# Answers of models that were offered tools.
+TOOL_SAMPLES: dict[str, list[Chunk]] = {
+    "openai_tools": [
+        ToolCallChunk(ToolCall("call_Vx2kq8", "get_weather", {"city": "Köln", "days": 2})),
+        ToolCallChunk(ToolCall("call_9aRt01", "get_time", {"zone": "Europe/Berlin"})),
+        FinishChunk(FinishReason.TOOL_CALLS),
+        UsageChunk(82, 49, 0, 0),
+    ],
+    "openrouter_tools": [
+        *map(ReasoningChunk, ["I need ", "the weather ☔."]),
+        TextChunk("Let me look."),
+        ThinkingChunk(
+            {
+                "type": "reasoning.text",
+                "text": "I need the weather ☔.",
+                "format": "anthropic-claude-v1",
+                "index": 0,
+                "signature": "EsYBCkgIBhABGAIqQHq7",
+            }
+        ),
+        ThinkingChunk(
+            {
+                "type": "reasoning.encrypted",
+                "data": "gAAAAABo9x",
+                "id": "rs_1",
+                "format": "openai-responses-v1",
+                "index": 1,
+            }
+        ),
+        ToolCallChunk(ToolCall("toolu_01AbC", "get_weather", {"city": "Köln"})),
+        FinishChunk(FinishReason.TOOL_CALLS),
+        UsageChunk(412, 96, 31, 128, Decimal("0.002331"), 256),
+    ],
+    "ollama_tools": [
+        ToolCallChunk(ToolCall("call_k2p1x0vd", "get_weather", {"city": "Köln"})),
+        ToolCallChunk(ToolCall("call_u8s3m4ya", "get_weather", {"city": "Paris 🗼"})),
+        FinishChunk(FinishReason.TOOL_CALLS),
+        UsageChunk(171, 40),
     ],
 }
 

@@ -19,14 +19,17 @@ from rejoin.worker.providers.base import (
     UsageChunk,
 )
 from rejoin.worker.providers.openai_chunks import Completion
-from tests.providers.answers import SAMPLES, STOP, WIRE
+from rejoin.worker.providers.openai_tool_calls import ToolCalls
+from tests.providers.answers import SAMPLES, STOP, TOOL_SAMPLES, WIRE
 from tests.support.provider_script import choice, sse
 
-BODIES = {name: (WIRE / f"{name}.txt").read_bytes() for name in SAMPLES}
+SAID = SAMPLES | TOOL_SAMPLES
+BODIES = {name: (WIRE / f"{name}.txt").read_bytes() for name in SAID}
+LONGEST = max(map(len, BODIES.values()))
 
 
-def read(pieces: Iterable[bytes]) -> list[Chunk]:
-    completion = Completion()
+def read(pieces: Iterable[bytes], *, tools: bool = False) -> list[Chunk]:
+    completion = Completion(calls=ToolCalls() if tools else None)
     chunks = [chunk for piece in pieces for chunk in completion.feed(piece)]
     return [*chunks, *completion.end()]
 
@@ -45,31 +48,34 @@ FINISH = sse({"choices": choice({}, "stop")})
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", SAID)
 def test_one_cut_anywhere_changes_nothing(name: str, newline: bytes) -> None:
     body = BODIES[name].replace(b"\r\n", b"\n").replace(b"\n", newline)
     for cut in range(len(body) + 1):
-        assert read([body[:cut], body[cut:]]) == SAMPLES[name]
+        assert read([body[:cut], body[cut:]], tools=name in TOOL_SAMPLES) == SAID[name]
 
 
-@given(st.sampled_from(sorted(SAMPLES)), st.lists(st.integers(0, 3500), max_size=40))
+@given(st.sampled_from(sorted(SAID)), st.lists(st.integers(0, LONGEST), max_size=40))
 def test_any_cuts_change_nothing(name: str, cuts: list[int]) -> None:
-    body, places = BODIES[name], [0, *sorted(cuts), 3500]
+    body, places = BODIES[name], [0, *sorted(cuts), LONGEST]
     pieces = [body[a:b] for a, b in itertools.pairwise(places)]
-    assert read(pieces) == SAMPLES[name]
+    assert read(pieces, tools=name in TOOL_SAMPLES) == SAID[name]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", SAID)
 def test_every_byte_on_its_own_changes_nothing(name: str) -> None:
-    assert read(bytes([byte]) for byte in BODIES[name]) == SAMPLES[name]
+    pieces = (bytes([byte]) for byte in BODIES[name])
+    assert read(pieces, tools=name in TOOL_SAMPLES) == SAID[name]
 
 
-@pytest.mark.parametrize("name", ["openai", "openrouter", "ollama", "deepseek"])
+@pytest.mark.parametrize("name", ["openai", "openrouter", "ollama", "deepseek", *TOOL_SAMPLES])
 def test_an_answer_cut_off_anywhere_before_its_finish_is_an_error(name: str) -> None:
     body = BODIES[name]
     finish = body.index(b'"finish_reason":"')
     for cut in range(finish):
-        assert error_of([body[:cut]]).code == FailureCode.PROVIDER_PROTOCOL
+        with pytest.raises(ProviderError) as caught:
+            read([body[:cut]], tools=name in TOOL_SAMPLES)
+        assert caught.value.code == FailureCode.PROVIDER_PROTOCOL
 
 
 def test_data_on_several_lines_is_one_event() -> None:

@@ -1,8 +1,6 @@
 """Reads the chunks of a streamed chat completion, of OpenAI and of those that resemble it."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Final
 
 from rejoin.shared.events import FinishReason
@@ -14,7 +12,10 @@ from rejoin.worker.providers.base import (
     TextChunk,
     UsageChunk,
 )
-from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object, unasked_tool
+from rejoin.worker.providers.chunk_json import NoChunk, parse_object, unasked_tool
+from rejoin.worker.providers.openai_reasoning import ReasoningDetails
+from rejoin.worker.providers.openai_tool_calls import ToolCalls
+from rejoin.worker.providers.openai_usage import read_usage
 from rejoin.worker.providers.sse import EventStream, NotAnEventStream
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
@@ -36,11 +37,15 @@ class Completion:
     """One streamed answer, from the body's bytes to chunks.
 
     `finished`: it has had a finish reason. `ended`: it has had its `[DONE]`, and no more is read.
+    `calls` gathers the tools that the model calls; None where it was offered none.
     """
 
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, secrets: Sequence[str] = (), calls: ToolCalls | None = None) -> None:
         self.finished = False
         self.ended = False
+        self._calls = calls
+        self._called = False
+        self._details = ReasoningDetails()
         self._secrets = secrets
         self._events = EventStream()
         self._usage: UsageChunk | None = None
@@ -106,10 +111,10 @@ class Completion:
     def _read_choice(self, choice: Mapping[str, object], chunks: list[Chunk]) -> None:
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            if delta.get("tool_calls") or delta.get("function_call"):
-                raise unasked_tool()
-            # Some send the same thought under both names: the first one that is there counts.
+            # Some send the same thought under two names: the first one that is there counts.
             thought = delta.get("reasoning_content") or delta.get("reasoning")
+            if details := delta.get("reasoning_details"):
+                thought = (self._details.feed(details), thought)[bool(thought)]
             if isinstance(thought, str) and thought:
                 chunks.append(ReasoningChunk(thought))
             # A refusal is what the model answers; how it ended is the finish reason's to say.
@@ -118,44 +123,37 @@ class Completion:
                     if not isinstance(text, str):
                         raise NoChunk
                     chunks.append(TextChunk(text))
+            if (called := delta.get("tool_calls")) or delta.get("function_call"):
+                self._call(called)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str) and not self.finished:
-            chunks.append(self._finish(reason, choice.get("error")))
+            chunks += self._finish(reason, choice.get("error"))
             self.finished = True
 
-    def _finish(self, reason: str, error: object) -> FinishChunk:
+    def _call(self, pieces: object) -> None:
+        if self._calls is None or not pieces:  # function_call is of an API that we never speak
+            raise unasked_tool()
+        if self.finished:
+            raise error_objects.protocol("the model called a tool after its finish reason")
+        self._calls.feed(pieces)
+        self._called = True
+
+    def _finish(self, reason: str, error: object) -> list[Chunk]:
         word = reason.lower()
-        if word in _TOOLS:
+        if word in _TOOLS and self._calls is None:
             raise unasked_tool()
         if word in _BROKEN:
             raise error_objects.from_body(error or f"it ended with {reason}", self._secrets)
         # An unknown word is an end too (eos, end_turn, …): the model stopped by itself.
         known = _FINISH.get(word, FinishReason.STOP)
-        return FinishChunk(known, {} if reason == known else {"finish_reason": reason[:100]})
+        if self._called and known is FinishReason.STOP:
+            known = FinishReason.TOOL_CALLS  # a few say "stop" all the same
+        calls = self._calls.end() if self._calls is not None else []
+        extra = {} if reason == known else {"finish_reason": reason[:100]}
+        return [*self._details.end(), *calls, FinishChunk(known, extra)]
 
     def _read_usage(self, usage: object, chunks: list[Chunk]) -> None:
-        if not isinstance(usage, dict):
-            return
-        cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
-        used = UsageChunk(
-            input_tokens=count(usage.get("prompt_tokens")),
-            output_tokens=count(usage.get("completion_tokens")),
-            reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
-            cached_tokens=cached or count(usage.get("prompt_cache_hit_tokens")),  # DeepSeek
-            cost_usd=_money(usage.get("cost")),  # OpenRouter
-        )
-        if used != self._usage:  # a few repeat it in every chunk
+        used = read_usage(usage)
+        if used is not None and used != self._usage:  # a few repeat it in every chunk
             self._usage = used
             chunks.append(used)
-
-
-def _detail(usage: Mapping[str, object], group: str, member: str) -> int:
-    details = usage.get(group)
-    return count(details.get(member)) if isinstance(details, dict) else 0
-
-
-def _money(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # By its text: 0.00014 means that, not the float next to it.
-    return Decimal(str(value)) if math.isfinite(value) and value >= 0 else None

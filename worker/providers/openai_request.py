@@ -1,0 +1,72 @@
+"""A model call in the words of OpenAI's chat completions."""
+
+from typing import Final
+
+from rejoin.shared.content import encode
+from rejoin.shared.errors import ProviderError
+from rejoin.shared.events import FailureCode, dumps
+from rejoin.shared.request import ResponseFormat
+from rejoin.worker.providers.base import ModelRequest, Tool, Turn
+
+MAX_TOKENS: Final = "max_tokens"
+
+
+def body(request: ModelRequest, *, limit: str = MAX_TOKENS) -> dict[str, object]:
+    """Return the request's body, but for `stream`; what is not asked for is left out.
+
+    Each turn is one of its `messages`, in the same order. `limit` is what the server calls the
+    most tokens of an answer.
+    """
+    wanted = request.response_format
+    asked: dict[str, object] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        limit: request.max_tokens,
+        "stop": list(request.stop) or None,
+        "reasoning_effort": request.reasoning_effort,
+        "response_format": None if wanted is None else _format(wanted),
+        "tools": [_tool(tool) for tool in request.tools] or None,
+    }
+    return {
+        "model": request.model,
+        "messages": [_message(turn) for turn in request.turns],
+        "stream_options": {"include_usage": True},
+        **{name: value for name, value in asked.items() if value is not None},
+    }
+
+
+def refused(mend: str) -> ProviderError:
+    """Return the error for what a provider has no words for; `mend` says what it takes."""
+    return ProviderError(mend, code=FailureCode.INVALID_REQUEST, retryable=False)
+
+
+def _message(turn: Turn) -> dict[str, object]:
+    message: dict[str, object] = {"role": turn.role, "content": encode(turn.content)}
+    if turn.tool_call_id is not None:
+        message["tool_call_id"] = turn.tool_call_id
+    if turn.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.tool_call_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": dumps(dict(call.arguments))},
+            }
+            for call in turn.tool_calls
+        ]
+        message["content"] = message["content"] or None  # some refuse an empty text
+    return message
+
+
+def _tool(tool: Tool) -> dict[str, object]:
+    described = {"description": tool.description} if tool.description else {}
+    function = {"name": tool.name, **described, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
+def _format(wanted: ResponseFormat) -> dict[str, object]:
+    said: dict[str, object] = {"name": wanted.name, "schema": wanted.schema}
+    if wanted.description is not None:
+        said["description"] = wanted.description
+    if wanted.strict is not None:
+        said["strict"] = wanted.strict
+    return {"type": "json_schema", "json_schema": said}
