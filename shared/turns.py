@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue, record, scripts
+from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
 from rejoin.shared.record import Record
@@ -174,19 +175,22 @@ async def first_open(
     """Pass on `first`, and those after it, as long as nobody will run them.
 
     Those are the ended ones, whose worker or API died before it passed its turn, and those without
-    record and index entry, which were never accepted. Returns whose turn it is then, and its
-    record: an empty string and None where nobody is left.
+    record and index entry, which were never accepted. The one whose turn came so is queued.
+    Returns whose turn it is then, and its record: an empty string and None where nobody is left.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
+    passed = False
     while first:
         found = await record.load(redis, first)
-        if found is not None and not found.ended:
+        # One that is indexed and has no record: its accept is under way, within a bound.
+        if not found.ended if found is not None else await queue.is_indexed(redis, first):
+            if passed:
+                await queue.enqueue(redis, first, life_seconds=life_seconds, now_ms=now_ms())
             return first, found
-        if found is None and await queue.is_indexed(redis, first):
-            return first, None  # its accept is under way, within a bound
         first = await pass_on(redis, conversation_id, first, life_seconds=life_seconds)
+        passed = True
     return "", None
 
 

@@ -4,8 +4,11 @@ The steps are those of a worker, one Redis call or two each: lease, renew, claim
 over, see to the job. In between a worker may be paused and go on with what it believes, or die;
 a reply may be lost, so that the very same call is made again; a lease may end. With `losses` Redis
 now and then loses its newest writes, as a restart or a failover may, and has another run_id then.
+Messages come into a few conversations, step by step too, and an API may die between two steps.
+In a `calm` world nothing dies: then everything comes to its end without the reaper.
 """
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +16,37 @@ from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record
+from rejoin.shared import keys, log, queue, record, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import Ender, aftermath, end_message
-from rejoin.shared.errors import CancelAsked, Fenced, LogEnded, LogWentBack, MessageMissing
+from rejoin.shared.errors import (
+    CancelAsked,
+    Fenced,
+    LogEnded,
+    LogWentBack,
+    MessageMissing,
+    Unavailable,
+)
 from rejoin.shared.events import Event, FinishReason, Reset
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
-from rejoin.shared.ids import EventId
+from rejoin.shared.ids import EventId, new_message_id
 from rejoin.shared.record import Claim, Status
+from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.turns import IfBusy
 from rejoin.worker.reaper import Reaper
 from tests.support.in_process import kit_for
-from tests.support.messages import MODEL, accept, batch, claim, end, enqueue, place, start
+from tests.support.messages import (
+    LIFE,
+    MODEL,
+    batch,
+    claim,
+    end,
+    enqueue,
+    new_record,
+    place,
+    start,
+)
 
 T = TypeVar("T")
 LEASE_SECONDS: Final = 600.0  # ends when the model says so, never by itself
@@ -43,6 +65,20 @@ class Running:
     written: int = 0
     to_end: bool = False
     ended: bool = False
+    first: bool = False
+    last: log.Batch | None = None
+    doubt: bool = False  # Redis was away since the end was written
+
+
+@dataclass
+class Post:
+    """A message on its way in, up to the next step: each of them may be done again."""
+
+    message_id: str
+    conversation_id: str
+    if_busy: IfBusy
+    step: int = 0
+    ahead: str | None = None
 
 
 @dataclass
@@ -66,9 +102,12 @@ class Known:
 class World:
     """Everything, driven by one seed."""
 
-    def __init__(self, redis: Redis, seed: int, *, losses: bool = False) -> None:
+    def __init__(
+        self, redis: Redis, seed: int, *, losses: bool = False, calm: bool = False
+    ) -> None:
         self.redis = redis
         self.losses = losses
+        self.calm = calm
         self.shown: dict[tuple[str, EventId], bytes] = {}
         self._kept: dict[bytes, bytes] = {}
         self.rng = random.Random(seed)
@@ -76,6 +115,9 @@ class World:
         self.messages: dict[str, Known] = {}
         self.ender = Ender(redis, "api", 600)
         self.kit = kit_for(redis)
+        self.talks = [new_message_id() for _ in range(2)]
+        self.posts: list[Post] = []
+        self.parents: dict[str, str | None] = {}
         self._names = 0
 
     async def run(self) -> None:
@@ -83,22 +125,31 @@ class World:
         for _ in range(STEPS):
             await self._step()
             await self._check_growth()
+            await self._check_turns()
+        if self.losses and self.rng.random() < 0.5:
+            await self._lose()
         await self._settle()
         for message_id in self.messages:
             await self._check_ended(message_id)
+        for talk in self.talks:
+            first = await turns.first(self.redis, talk, life_seconds=LIFE)
+            left = await turns.first_open(self.redis, talk, first, life_seconds=LIFE)
+            assert left == ("", None), "a conversation is busy with nothing"
 
     async def _step(self) -> None:
         acts: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (2, self._post),
+            (8, self._post_on),
             (4, self._cancel),
             (2, self._end_by_api),
-            (1, self._reap),
-            (self.losses, self._keep),
+            (not self.calm, self._reap),
+            (2 * self.losses, self._keep),
             (self.losses, self._lose),
+            (self.losses, self._lose_of_the_queue),
             (4, self._lease),
             (3, self._expire),
             (2, self._renew),
-            (1, self._die),
+            (not self.calm, self._die),
             (2, self._pause),
             (14, self._go_on),
         ]
@@ -108,11 +159,83 @@ class World:
     # What clients and the API do.
 
     async def _post(self) -> None:
-        if len(self.messages) < 6:
-            message_id = await accept(self.redis)
-            self.messages[message_id] = Known()
-            if self.rng.random() < 0.8:  # else the API died here
-                await self._perhaps_again(lambda: enqueue(self.redis, message_id))
+        if len(self.messages) + len(self.posts) < 6:
+            if_busy = self.rng.choice([IfBusy.ENQUEUE, IfBusy.ENQUEUE, IfBusy.INTERRUPT])
+            post = Post(new_message_id(), self.rng.choice(self.talks), if_busy)
+            self.posts.append(post)
+            for _ in range(self.rng.randint(1, 6)):
+                await self._post_step(post)
+
+    async def _post_on(self) -> None:
+        """Go on with an accept; its API may die, and its client send it again from the start."""
+        if not self.posts:
+            return
+        post = self.rng.choice(self.posts)
+        if not self.calm and self.rng.random() < 0.05:
+            self.posts.remove(post)
+        elif self.rng.random() < 0.1:
+            post.step = 0
+        else:
+            await self._post_step(post)
+
+    async def _post_step(self, post: Post) -> None:
+        if post not in self.posts:
+            return
+        message_id, step = post.message_id, post.step
+        post.step += 1
+        if step == 0:
+            await self._perhaps_again(lambda: queue.index(self.redis, message_id, most_due=99))
+        elif step == 1:
+            had = await self.redis.zscore(keys.turns(post.conversation_id), message_id)
+            placed = await self._perhaps_again(lambda: self._place(post))
+            post.ahead = placed.first_before
+            if had is not None and not self.losses:
+                assert self.parents[message_id] == placed.parent_id, "another parent"
+            self.parents[message_id] = placed.parent_id
+        elif step == 2:
+            try:
+                await self._store(post)
+            except Unavailable:
+                self.posts.remove(post)
+                return
+            self.messages.setdefault(message_id, Known())
+        elif step == 3:
+            if post.if_busy is IfBusy.INTERRUPT and post.ahead in self.messages:
+                await self._cancel_of(post.ahead or "")
+        else:
+            self.posts.remove(post)
+            await self._perhaps_again(lambda: self._queue_if_first(post))
+
+    async def _place(self, post: Post) -> turns.Placed:
+        return await turns.place(
+            self.redis,
+            post.conversation_id,
+            post.message_id,
+            owner="",
+            if_busy=post.if_busy,
+            parent_id=None,
+            life_seconds=LIFE,
+            make=True,
+        )
+
+    async def _store(self, post: Post) -> None:
+        indexed_at = await self.redis.zscore(keys.OPEN, post.message_id)
+        await record.accept(
+            self.redis,
+            new_record(post.message_id, post.conversation_id),
+            StoredRequest(MODEL, [StoredTurn("user", "x")]),
+            indexed_at=int(indexed_at or 0),  # gone for its age, or lost
+            life_seconds=LIFE,
+        )
+
+    async def _queue_if_first(self, post: Post) -> None:
+        first = await turns.first(self.redis, post.conversation_id, life_seconds=LIFE)
+        if first != post.message_id:
+            first, _ = await turns.first_open(
+                self.redis, post.conversation_id, first, life_seconds=LIFE
+            )
+        if first == post.message_id:
+            await enqueue(self.redis, first)
 
     async def _cancel(self) -> None:
         if self.messages and self.rng.random() < 0.5:
@@ -148,7 +271,9 @@ class World:
         self.workers[at] = Worker(f"x{self._names}")
 
     async def _keep(self) -> None:
-        """Note what Redis holds: all that is written from now on may be lost."""
+        """Note what Redis holds: all that is written from now on may be lost, much or little."""
+        if self._kept and self.rng.random() < 0.7:
+            return
         names = await self.redis.keys()
         self._kept = {name: await self.redis.dump(name) for name in names}
 
@@ -157,6 +282,9 @@ class World:
         if not self._kept:
             return
         await self.redis.flushall()
+        for worker in self.workers:
+            for running in worker.runs.values():
+                running.doubt = True
         for name, dumped in self._kept.items():
             await self.redis.restore(name, 600_000, dumped)
         self._names += 1
@@ -172,7 +300,16 @@ class World:
             await cast(Awaitable[int], self.redis.hset(key, mapping=fields))  # type: ignore[arg-type]
             self.messages[message_id] = Known()
 
-    async def _reap(self) -> None:
+    async def _lose_of_the_queue(self) -> None:
+        """Let a job that was taken off be there again: the queue may have a server of its own."""
+        if self.messages:
+            await enqueue(self.redis, self._any_message())
+
+    async def _reap(self, *, late: bool = False) -> None:
+        if late or self.rng.random() < 0.2:  # a minute has passed for what was never accepted
+            for message_id in await self.redis.zrange(keys.OPEN, 0, -1):
+                if message_id.decode() not in self.messages:
+                    await self.redis.zincrby(keys.OPEN, -61_000, message_id)
         await Reaper(self.kit).look()
 
     # What workers do.
@@ -226,17 +363,13 @@ class World:
             if worker.runs.get(message_id) is running:
                 worker.runs[message_id] = again
         except MessageMissing:
-            assert self.losses, "a record is gone"
+            assert self.losses or message_id not in self.messages, "a record is gone"
             await queue.put_off(self.redis, message_id, running.job)
             _drop(worker, message_id, running)
 
     async def _next(self, worker: Worker, message_id: str, running: Running) -> None:
         if running.ended:
-            if self.rng.random() < 0.3:  # its reply is lost, and all of it is done again
-                await queue.complete(self.redis, message_id, running.job)
-            await self._perhaps_again(
-                lambda: aftermath(self.redis, message_id, job_token=running.job)
-            )
+            await self._aftermath(message_id, running)
             _drop(worker, message_id, running)
         elif running.claim is None:
             running.claim = await self._perhaps_again(
@@ -244,6 +377,15 @@ class World:
             )
             self.messages[message_id].claims.add(running.token)
             running.to_end = running.claim.cancel_asked
+            running.first = running.to_end
+        elif not running.first:
+            running.first = await self._is_first(message_id)
+            if not running.first:
+                await record.hand_over(self.redis, message_id, running.token)
+                await self._perhaps_again(
+                    lambda: queue.complete(self.redis, message_id, running.job)
+                )
+                _drop(worker, message_id, running)
         elif running.written == 0:
             await self._write(message_id, running, await self._opening(message_id, running.claim))
         elif running.to_end or self.rng.random() < 0.2:
@@ -260,6 +402,31 @@ class World:
             words = [f"{running.token} "] * self.rng.randint(1, 3)
             await self._write(message_id, running, words)
 
+    async def _is_first(self, message_id: str) -> bool:
+        found = await record.load(self.redis, message_id)
+        if found is None:
+            raise MessageMissing(message_id)
+        first = await turns.first(self.redis, found.conversation_id, life_seconds=LIFE)
+        return first == message_id
+
+    async def _aftermath(self, message_id: str, running: Running) -> None:
+        if running.doubt:
+            await self._end_again(running)
+        found = await record.load(self.redis, message_id)
+        if found is not None and found.ended and self.rng.random() < 0.3:
+            # Its worker dies after the first step, or the reply is lost: all of it is done again.
+            await turns.pass_on(self.redis, found.conversation_id, message_id, life_seconds=LIFE)
+            if not self.calm and self.rng.random() < 0.3:
+                return
+        await self._perhaps_again(
+            lambda: aftermath(self.redis, message_id, job_token=running.job, life_seconds=LIFE)
+        )
+
+    async def _end_again(self, running: Running) -> None:
+        if running.last is not None:
+            with contextlib.suppress(LogEnded):
+                await log.append(self.redis, running.last)
+
     async def _opening(self, message_id: str, won: Claim) -> list[Event | str]:
         first: Event = start(message_id, won.attempt)
         if await log.read(self.redis, message_id, limit=1):
@@ -273,6 +440,7 @@ class World:
     ) -> None:
         assert running.claim is not None
         sent = batch(message_id, running.claim, running.written, events, ending=ending)
+        running.last = sent
         appended = await self._perhaps_again(lambda: log.append(self.redis, sent))
         running.written += len(events)
         running.to_end |= appended.cancel_asked
@@ -317,12 +485,17 @@ class World:
             worker.paused = False
         for step in range(TO_SETTLE):
             if step % 50 == 0:
-                for message_id in self.messages:
-                    await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
-                await self._reap()
+                for name in await self.redis.zrange(keys.QUEUE, 0, -1):
+                    await self.redis.zadd(keys.QUEUE, {name: 1}, xx=True)
+                if not self.calm:
+                    await self._reap(late=True)
             await self._lease()
             await self._go_on()
-            if not await self.redis.zcard(keys.QUEUE) and not await self.redis.zcard(keys.OPEN):
+            await self._check_growth()
+            await self._check_turns()
+            if self.posts:
+                await self._post_step(self.posts[0])
+            elif not await self.redis.zcard(keys.QUEUE) and not await self.redis.zcard(keys.OPEN):
                 return
         raise AssertionError(f"a stall: {[await self._about(m) for m in self.messages]}")
 
@@ -343,6 +516,17 @@ class World:
             if any(frame.name == "done" for frame in known.seen):
                 assert frames == known.seen, "something follows the end"
             known.seen = frames
+
+    async def _check_turns(self) -> None:
+        """Of one conversation, one message at the most has begun and not ended."""
+        open_in: dict[str, list[str]] = {}
+        for message_id, known in self.messages.items():
+            names = [frame.name for frame in known.seen]
+            found = await record.load(self.redis, message_id)
+            if found is not None and names and "done" not in names:
+                open_in.setdefault(found.conversation_id, []).append(message_id)
+        for conversation_id, ids in open_in.items():
+            assert len(ids) == 1, f"side by side in {conversation_id}: {ids}"
 
     async def _check_ended(self, message_id: str) -> None:
         known, frames = self.messages[message_id], await log.read_all(self.redis, message_id)

@@ -6,21 +6,22 @@ from hashlib import sha1
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import scripts
+from rejoin.shared import queue, scripts
 from tests.redis.model import World
 
 SEEDS = 40
+WORLDS = {"deaths": {}, "losses": {"losses": True}, "calm": {"calm": True}}
 
 
-@pytest.mark.parametrize("losses", [False, True])
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("seeds", [range(n, n + 10) for n in range(0, SEEDS, 10)], ids=str)
 async def test_whatever_befalls_workers_every_message_ends_once_and_whole(
-    redis: Redis, seeds: range, losses: bool
+    redis: Redis, seeds: range, world: str
 ) -> None:
     for seed in seeds:
         await redis.flushall()
         try:
-            await World(redis, seed, losses=losses).run()
+            await World(redis, seed, **WORLDS[world]).run()
         except Exception as error:
             error.add_note(f"seed {seed}")
             raise
@@ -58,6 +59,21 @@ RULES = {
         "string.format('%s',",
     ),
     "an ended message is not claimed": ("log/claim", "if r[4] then", "if false then"),
+    "a turn passed twice is passed once": (
+        "conversation/pass",
+        "redis.call('ZREM', KEYS[1], ARGV[1])",
+        "redis.call('ZPOPMIN', KEYS[1])",
+    ),
+    "a message has one place": (
+        "conversation/place",
+        "if redis.call('ZSCORE', KEYS[1], id) then",
+        "if false then",
+    ),
+    "an interrupt comes after the first": (
+        "conversation/place",
+        "redis.call('ZADD', KEYS[1], at - 1, first)",
+        "at = at - 1",
+    ),
 }
 
 
@@ -76,11 +92,48 @@ async def test_a_rule_left_out_is_noticed(
     assert await _noticed(redis)
 
 
+async def _always(*_: object) -> bool:
+    return True
+
+
+async def _passing_nobody(
+    redis: Redis, conversation_id: str, first: str, *, life_seconds: int
+) -> tuple[str, None]:
+    return first, None
+
+
+async def _aftermath_without_a_pass(
+    redis: Redis, message_id: str, *, job_token: str, life_seconds: int
+) -> bool:
+    if await queue.complete(redis, message_id, job_token):
+        await queue.drop_index(redis, message_id)
+    return True
+
+
+# Rules that stand in Python: where, and what is there without each.
+RULES_IN_PYTHON = {
+    "a worker asks whether it is its turn": (("tests.redis.model.World._is_first", _always),),
+    "a turn that nobody will take is passed on": (
+        ("rejoin.shared.turns.first_open", _passing_nobody),
+    ),
+    "an end passes the turn": (("tests.redis.model.aftermath", _aftermath_without_a_pass),),
+}
+
+
+@pytest.mark.parametrize("rule", RULES_IN_PYTHON)
+async def test_a_rule_in_python_left_out_is_noticed(
+    redis: Redis, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, without in RULES_IN_PYTHON[rule]:
+        monkeypatch.setattr(place, without)
+    assert await _noticed(redis)
+
+
 async def _noticed(redis: Redis) -> bool:
-    for seed, losses in itertools.product(range(SEEDS), (False, True)):
+    for seed, world in itertools.product(range(SEEDS), WORLDS):
         await redis.flushall()
         try:
-            await World(redis, seed, losses=losses).run()
+            await World(redis, seed, **WORLDS[world]).run()
         except Exception:  # noqa: BLE001  a broken rule may show in any way
             return True
     return False

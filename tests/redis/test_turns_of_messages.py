@@ -1,12 +1,15 @@
 """Messages of one conversation: one runs after the other, whatever becomes of each."""
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record, turns
+from rejoin.shared import ending, keys, log, queue, record, turns
 from rejoin.shared.ending import Ender, end_message
+from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Status
 from rejoin.shared.turns import IfBusy, Placed
@@ -190,6 +193,38 @@ async def test_a_conversations_messages_run_one_after_the_other(
         assert before is not None
         assert after is not None
         assert (before.finished_at or 0) <= (after.started_at or 0)
+
+
+async def test_an_end_that_redis_lost_is_written_again_before_the_turn_passes(
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_id, ids = await talk(redis, 2, queued=False)
+    kept: dict[str, bytes] = {}
+    append_all, aftermath = log.append_all, ending.aftermath
+
+    async def keeping(client: Redis, batches: Sequence[log.Batch]) -> object:
+        if any(sent.ending and sent.message_id == ids[0] for sent in batches):
+            for name in (keys.log(ids[0]), keys.record(ids[0])):
+                kept[name] = await redis.dump(name)
+        return await append_all(client, batches)
+
+    async def away_once(client: Redis, message_id: str, **how: Any) -> bool:
+        while kept:
+            name, dumped = kept.popitem()
+            await redis.restore(name, LIFE * 1000, dumped, replace=True)
+            if not kept:
+                raise LogUnavailable("Redis was away, and is back without the end")
+        assert message_id != ids[0] or await order(redis, conversation_id) == ids
+        return await aftermath(client, message_id, **how)
+
+    monkeypatch.setattr("rejoin.worker.writer.log.append_all", keeping)
+    monkeypatch.setattr("rejoin.worker.run.aftermath", away_once)
+    async with worker_on(clean_redis_url):
+        await enqueue(redis, ids[0])
+        first, second = [await until_ended(redis, message_id) for message_id in ids]
+    assert not kept
+    assert [frame.id.attempt for frame in first] == [1] * len(first), "the very same end"
+    assert (first[-1].name, second[-1].name) == ("done", "done")
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "failed"])

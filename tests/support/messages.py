@@ -33,10 +33,24 @@ async def accept(
 
     `conversation_id` None: it begins one. `fields` are the request's others.
     """
-    message_id = message_id or new_message_id()
-    indexed_at = await queue.index(redis, message_id, most_due=100_000)
-    new = Record(
-        message_id=message_id,
+    new = new_record(message_id, conversation_id, model=model, owner=owner)
+    indexed_at = await queue.index(redis, new.message_id, most_due=100_000)
+    request = StoredRequest(model, [StoredTurn("user", text)], **fields)
+    await turns.place_again(redis, new, life_seconds=LIFE)
+    await record.accept(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
+    return new.message_id
+
+
+def new_record(
+    message_id: str | None = None,
+    conversation_id: str | None = None,
+    *,
+    model: str = MODEL,
+    owner: str = "",
+) -> Record:
+    """The record of a message that is accepted now; new ids where none are given."""
+    return Record(
+        message_id=message_id or new_message_id(),
         owner=owner,
         conversation_id=conversation_id or new_message_id(),
         model=model,
@@ -48,10 +62,6 @@ async def accept(
         started_at=None,
         finished_at=None,
     )
-    request = StoredRequest(model, [StoredTurn("user", text)], **fields)
-    await turns.place_again(redis, new, life_seconds=LIFE)
-    await record.accept(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
-    return message_id
 
 
 async def enqueue(redis: Redis, message_id: str) -> bool:

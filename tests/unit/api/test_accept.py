@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from rejoin.api import accept
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
-from rejoin.api.offer import Accepted, Offer
+from rejoin.api.offer import Accepted, Offer, WaitingFor
 from rejoin.shared import idempotency, keys, queue, record, scripts, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict, OverLimit, Unavailable
@@ -152,6 +152,54 @@ async def test_a_message_is_recorded_with_its_request_and_queued(context: Contex
     stored = await record.load_request(context.redis, made.message_id)
     assert is_message_id(stored.turns[0].id)
     assert replace(stored, turns=[replace(stored.turns[0], id="")]) == REQUEST
+
+
+async def test_the_next_of_a_conversation_comes_after_the_one_before(context: Context) -> None:
+    first = await accept.accept(context, UNKEYED)
+    in_it = replace(UNKEYED, conversation_id=first.conversation_id)
+    second = await accept.accept(context, in_it)
+    stored = await record.load_request(context.redis, second.message_id)
+    assert stored.parent_id == first.message_id
+    assert await queued(context.redis) == [first.message_id]
+    assert second.waiting_for == WaitingFor(first.message_id, Status.QUEUED)
+
+
+async def test_another_answer_has_the_same_turn_before_it_and_no_turns_of_its_own(
+    context: Context,
+) -> None:
+    first = await accept.accept(context, UNKEYED)
+    turn = (await record.load_request(context.redis, first.message_id)).turns[-1]
+    again = StoredRequest("", [], regenerate=first.message_id)
+    for _ in range(2):
+        made = await accept.accept(context, replace(UNKEYED, request=again))
+        stored = await record.load_request(context.redis, made.message_id)
+        assert (stored.parent_id, stored.turns, stored.model) == (turn.id, [], "demo/echo")
+        again = replace(again, regenerate=made.message_id)
+
+
+async def test_turns_have_ids_in_their_order(context: Context) -> None:
+    three = replace(REQUEST, turns=[StoredTurn("user", "x") for _ in range(3)])
+    made = await accept.accept(context, replace(UNKEYED, request=three))
+    ids = [turn.id for turn in (await record.load_request(context.redis, made.message_id)).turns]
+    assert sorted({*ids, made.message_id}) == [*ids, made.message_id]
+
+
+async def test_one_whose_predecessor_passed_while_it_was_stored_is_queued_all_the_same(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await accept.accept(context, UNKEYED)
+    place = turns.place
+
+    async def then_it_passes(redis: Redis, conversation_id: str, *more: Any, **how: Any) -> Any:
+        placed = await place(redis, conversation_id, *more, **how)
+        await turns.pass_on(redis, conversation_id, first.message_id, life_seconds=60)
+        return placed  # its worker died before it queued the next one
+
+    monkeypatch.setattr(turns, "place", then_it_passes)
+    in_it = replace(UNKEYED, conversation_id=first.conversation_id)
+    second = await accept.accept(context, in_it)
+    assert second.message_id in await queued(context.redis)
+    assert second.waiting_for is None
 
 
 async def test_without_a_key_each_offer_is_a_message(context: Context) -> None:
