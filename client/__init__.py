@@ -11,10 +11,21 @@ Every error is a RejoinError of `rejoin.shared.errors`; `rejoin.client.errors` d
 
 from rejoin.client.client import Client
 from rejoin.client.errors import UnexpectedReply, Unreachable
-from rejoin.client.replies import Accepted, Links, Model, Snapshot
+from rejoin.client.replies import (
+    Accepted,
+    Conversation,
+    ConversationPage,
+    Links,
+    Listed,
+    Model,
+    Snapshot,
+    Turn,
+    WaitingFor,
+)
 from rejoin.client.tail import Event, Tail
 from rejoin.shared.errors import (
     BadRequest,
+    Busy,
     Conflict,
     NotFound,
     OverLimit,
@@ -26,10 +37,14 @@ from rejoin.shared.fold import Message
 __all__ = [
     "Accepted",
     "BadRequest",
+    "Busy",
     "Client",
     "Conflict",
+    "Conversation",
+    "ConversationPage",
     "Event",
     "Links",
+    "Listed",
     "Message",
     "Model",
     "NotFound",
@@ -37,7 +52,9 @@ __all__ = [
     "RejoinError",
     "Snapshot",
     "Tail",
+    "Turn",
     "Unavailable",
     "UnexpectedReply",
     "Unreachable",
+    "WaitingFor",
 ]

@@ -1,35 +1,35 @@
 """The Python client: send, tail, cancel, look; every call bears lost connections by itself."""
 
-import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import quote
+from typing import Final, Literal, Self, TypedDict, Unpack
 
-import httpx
-from pydantic import BaseModel, ValidationError
-
-from rejoin.client.backoff import Backoff, Patience, parse_retry_after
-from rejoin.client.errors import TRY_AGAIN, UnexpectedReply, Unreachable, refusal
-from rejoin.client.replies import Accepted, Model, Models, Snapshot
+from rejoin.client.exchange import Exchange, parsed
+from rejoin.client.replies import (
+    Accepted,
+    Conversation,
+    ConversationPage,
+    Model,
+    Models,
+    Snapshot,
+)
 from rejoin.client.tail import OnDrop, Tail
-from rejoin.shared.errors import BadRequest, RejoinError
-from rejoin.shared.events import dumps
+from rejoin.shared.errors import BadRequest
 from rejoin.shared.ids import EventId
-from rejoin.shared.settings import is_loopback
 
 SEND_PATIENCE_SECONDS: Final = 30.0
 TAIL_PATIENCE_SECONDS: Final = 120.0
 LONGEST_WAIT_SECONDS: Final = 60.0
 
-_REPLY_SECONDS: Final = 15.0  # the server answers 503 within 5 when its Redis is away
-
-Reply = TypeVar("Reply", bound=BaseModel)
+IfBusy = Literal["enqueue", "interrupt", "reject"]
 
 
 class Options(TypedDict, total=False):
-    """How to answer, passed on in the provider's own form; `metadata` is kept with the message."""
+    """How to answer, passed on in the provider's own form; `metadata` is kept with the message.
+
+    `fallbacks`: models to go on with, in order, when the first one cannot.
+    """
 
     system: str
     temperature: float
@@ -37,6 +37,8 @@ class Options(TypedDict, total=False):
     max_tokens: int
     stop: list[str]
     reasoning_effort: str
+    response_format: Mapping[str, object]
+    fallbacks: list[str]
     metadata: dict[str, str]
 
 
@@ -50,57 +52,58 @@ class Client:
     """
 
     def __init__(self, base_url: str, *, patience_seconds: float = SEND_PATIENCE_SECONDS) -> None:
-        self._root = _checked(base_url)
-        self._patience_seconds = patience_seconds
-        self._http = httpx.AsyncClient(
-            timeout=_REPLY_SECONDS,
-            # Each tail holds a connection: httpx's own bound of 100 would stall the 101st.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            # A proxy named in the environment cannot reach this machine's own loopback.
-            trust_env=not is_loopback(self._root.host),
-        )
+        self._exchange = Exchange(base_url, patience_seconds=patience_seconds)
 
     async def send(
         self,
-        turns: str | Sequence[Mapping[str, str]],
+        turns: str | Sequence[Mapping[str, object]] | None = None,
         *,
         model: str | None = None,
+        conversation_id: str | None = None,
+        parent_id: str | None = None,
+        if_busy: IfBusy | None = None,
+        regenerate: str | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[Options],
     ) -> Accepted:
         """Send a message to be answered, and return once the server has taken it in.
 
         `turns`: the user's words, or the history as `{"role", "content"}`, the last the user's;
-        `model` None: the server's REJOIN_DEFAULT_MODEL. Sent again, under one Idempotency-Key,
-        until a reply comes or the patience ends: a lost reply never makes a second message.
-        Pass `idempotency_key` to bear a crash of your own.
+        none with `regenerate`, the id of an answer to give again in another way. `model` None:
+        the server's REJOIN_DEFAULT_MODEL. `conversation_id` goes on with one, after its newest
+        message or `parent_id`; `if_busy` None is `enqueue`. Sent again, under one
+        Idempotency-Key, until a reply comes or the patience ends: a lost reply never makes a
+        second message. Pass `idempotency_key` to bear a crash of your own.
 
         Raises:
             BadRequest: a field is wrong, named in `field`.
-            NotFound: there is no such model.
+            NotFound: there is no such model or conversation.
+            Busy: another message of it is running, and `if_busy` is `reject`.
             Conflict: `idempotency_key` was used for another message.
             OverLimit, Unavailable: no room, or Redis is away, up to the last try.
             Unreachable: no server answered.
             UnexpectedReply: what answers is no Rejoin server.
         """
+        named = {
+            "model": model,
+            "conversation_id": conversation_id,
+            "parent_id": parent_id,
+            "if_busy": if_busy,
+            "regenerate": regenerate,
+        }
         body: dict[str, object] = {**options}
-        if model is not None:
-            body["model"] = model
+        body |= {name: value for name, value in named.items() if value is not None}
         if isinstance(turns, str):
             body["input"] = turns
-        else:
+        elif turns is not None:
             body["messages"] = [dict(turn) for turn in turns]
-        request = self._http.build_request(
-            "POST",
-            self._url("/api/messages"),
-            content=_encoded(body),
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Idempotency-Key": idempotency_key or str(uuid.uuid4()),
-            },
-        )
-        return _parsed(Accepted, await self._reply(request))
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Idempotency-Key": idempotency_key or str(uuid.uuid4()),
+        }
+        reply = await self._exchange.ask("POST", "messages", body=body, headers=headers)
+        return parsed(Accepted, reply)
 
     def tail(
         self,
@@ -123,8 +126,8 @@ class Client:
             except ValueError as error:
                 raise BadRequest(str(error), field=("after",)) from error
         return Tail(
-            self._http,
-            self._url(f"/api/messages/{quote(message_id, safe='')}/events"),
+            self._exchange.http,
+            self._exchange.url("messages", message_id, "events"),
             after,
             patience_seconds=patience_seconds,
             on_drop=on_drop,
@@ -138,8 +141,7 @@ class Client:
             NotFound: there is no such message.
             Unavailable, Unreachable, UnexpectedReply: as `send`.
         """
-        path = f"/api/messages/{quote(message_id, safe='')}/cancel"
-        await self._reply(self._http.build_request("POST", self._url(path)))
+        await self._exchange.ask("POST", "messages", message_id, "cancel")
 
     async def snapshot(self, message_id: str, *, wait_seconds: float = 0) -> Snapshot:
         """Return the message so far, after its end or at most `wait_seconds` (60 at most).
@@ -148,14 +150,47 @@ class Client:
             NotFound: there is no such message.
             Unavailable, Unreachable, UnexpectedReply: as `send`.
         """
-        wait_seconds = min(max(wait_seconds, 0), LONGEST_WAIT_SECONDS)
-        request = self._http.build_request(
-            "GET",
-            self._url(f"/api/messages/{quote(message_id, safe='')}"),
-            params={"wait": f"{wait_seconds:g}"} if wait_seconds else None,
-            timeout=_REPLY_SECONDS + wait_seconds,
+        seconds = min(max(wait_seconds, 0), LONGEST_WAIT_SECONDS)
+        params = {"wait": f"{seconds:g}"} if seconds else {}
+        reply = await self._exchange.ask(
+            "GET", "messages", message_id, params=params, wait_seconds=seconds
         )
-        return _parsed(Snapshot, await self._reply(request))
+        return parsed(Snapshot, reply)
+
+    async def conversations(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> ConversationPage:
+        """Return a page of the caller's conversations, the last changed first.
+
+        `cursor`: the `next_cursor` of the page before. `limit` None is the server's own.
+
+        Raises:
+            BadRequest: `limit` or `cursor` is wrong.
+            Unavailable, Unreachable, UnexpectedReply: as `send`.
+        """
+        asked = {"limit": None if limit is None else str(limit), "cursor": cursor}
+        params = {name: value for name, value in asked.items() if value is not None}
+        reply = await self._exchange.ask("GET", "conversations", params=params)
+        return parsed(ConversationPage, reply)
+
+    async def conversation(self, conversation_id: str) -> Conversation:
+        """Return a conversation with its messages, queued ones too.
+
+        Raises:
+            NotFound: there is no such conversation.
+            Unavailable, Unreachable, UnexpectedReply: as `send`.
+        """
+        reply = await self._exchange.ask("GET", "conversations", conversation_id)
+        return parsed(Conversation, reply)
+
+    async def delete_conversation(self, conversation_id: str) -> None:
+        """Delete a conversation and its messages, for good.
+
+        Raises:
+            NotFound: there is no such conversation, any more after a reply was lost.
+            Unavailable, Unreachable, UnexpectedReply: as `send`.
+        """
+        await self._exchange.ask("DELETE", "conversations", conversation_id)
 
     async def models(self) -> list[Model]:
         """Return the catalogue.
@@ -163,12 +198,11 @@ class Client:
         Raises:
             Unavailable, Unreachable, UnexpectedReply: as `send`.
         """
-        request = self._http.build_request("GET", self._url("/api/models"))
-        return _parsed(Models, await self._reply(request)).models
+        return parsed(Models, await self._exchange.ask("GET", "models")).models
 
     async def aclose(self) -> None:
         """Close the connections, those of tails too."""
-        await self._http.aclose()
+        await self._exchange.http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,57 +214,3 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def _url(self, path: str) -> str:
-        return f"{str(self._root).rstrip('/')}{path}"
-
-    async def _reply(self, request: httpx.Request) -> httpx.Response:
-        """Send until there is a reply; every request here may be repeated."""
-        patience, backoff = Patience(self._patience_seconds), Backoff()
-        while True:
-            asked_seconds = None
-            failure: RejoinError
-            try:
-                response = await self._http.send(request)
-            except httpx.TransportError as error:
-                reason = str(error) or type(error).__name__
-                failure = Unreachable(f"no Rejoin server answers at {self._root}: {reason}")
-                failure.__cause__ = error
-            else:
-                if response.is_success:
-                    return response
-                asked_seconds = parse_retry_after(response.headers.get("retry-after"))
-                failure = refusal(response, asked_seconds)
-                if response.status_code not in TRY_AGAIN:
-                    raise failure
-            seconds = backoff.next(asked_seconds or 0)
-            if not patience.allows(seconds):
-                raise failure
-            await asyncio.sleep(seconds)
-
-
-def _checked(base_url: str) -> httpx.URL:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise BadRequest(f"{base_url!r} is no address: {error}", field=("base_url",)) from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise BadRequest(f"write {base_url!r} as http://HOST:PORT", field=("base_url",))
-    return url
-
-
-def _encoded(body: Mapping[str, object]) -> bytes:
-    try:
-        return dumps(body).encode()
-    except UnicodeEncodeError as error:
-        raise BadRequest("the text holds half a surrogate pair", field=("input",)) from error
-    except ValueError as error:
-        raise BadRequest(f"JSON has no such number: {error}") from error
-
-
-def _parsed(kind: type[Reply], response: httpx.Response) -> Reply:
-    try:
-        return kind.model_validate_json(response.content)
-    except ValidationError as error:
-        where = response.request.url
-        raise UnexpectedReply(f"{where} does not answer as a Rejoin server does") from error

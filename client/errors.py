@@ -1,7 +1,7 @@
 """What the client raises: the server's refusals in shared's words, and two errors of its own.
 
 RejoinError (rejoin.shared.errors)
-├── BadRequest, NotFound, Conflict, OverLimit, Unavailable      the server said so
+├── BadRequest, NotFound, Conflict, Busy, OverLimit, Unavailable    the server said so
 ├── Unavailable
 │   └── Unreachable         no server answered, for as long as the client was to try
 └── UnexpectedReply         what answered does not speak Rejoin's protocol
@@ -15,6 +15,7 @@ import httpx
 
 from rejoin.shared.errors import (
     BadRequest,
+    Busy,
     Conflict,
     NotFound,
     OverLimit,
@@ -46,7 +47,8 @@ def refusal(response: httpx.Response, retry_after_seconds: float | None) -> Rejo
     if status == 404:
         return NotFound(detail)
     if status == 409:
-        return Conflict(detail)
+        active = problem.get("active_message_id")
+        return Busy(active) if isinstance(active, str) else Conflict(detail)
     seconds = max(1, round(retry_after_seconds or 1))
     if status == 429:
         return OverLimit(detail, retry_after_seconds=seconds)

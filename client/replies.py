@@ -17,6 +17,13 @@ class Links(_Reply):
     cancel: str
 
 
+class WaitingFor(_Reply):
+    """The message of the same conversation that runs first."""
+
+    message_id: str
+    status: str
+
+
 class Accepted(_Reply):
     """A message that was taken in: from now on it ends, whatever becomes of this client."""
 
@@ -24,6 +31,7 @@ class Accepted(_Reply):
     conversation_id: str
     status: str
     links: Links
+    waiting_for: WaitingFor | None = None
 
 
 class Snapshot(_Reply):
@@ -44,11 +52,54 @@ class Snapshot(_Reply):
     created_at: str
     started_at: str | None
     finished_at: str | None
+    waiting_for: WaitingFor | None = None
 
     @property
     def ended(self) -> bool:
         """Whether nothing follows any more."""
         return self.status in ("done", "failed", "cancelled")
+
+
+class Turn(_Reply):
+    """A message of a conversation. `parent_id` None: nothing is before it.
+
+    A user's or system's has its `content` (a string, or parts), an assistant's its `text` and what
+    else a snapshot has; where a field is not of its role, it is None.
+    """
+
+    id: str
+    parent_id: str | None
+    role: str
+    content: JsonValue = None
+    model: str | None = None
+    status: str | None = None
+    text: str | None = None
+    reasoning: str | None = None
+    usage: Json | None = None
+    error: Json | None = None
+    created_at: str | None = None
+
+
+class Listed(_Reply):
+    """A conversation in a list."""
+
+    id: str
+    created_at: str
+    updated_at: str
+
+
+class Conversation(Listed):
+    """A conversation with its messages in order; `active_message_id` is the one that runs."""
+
+    messages: list[Turn]
+    active_message_id: str | None
+
+
+class ConversationPage(_Reply):
+    """Some conversations; `next_cursor` None: these are the last."""
+
+    conversations: list[Listed]
+    next_cursor: str | None = None
 
 
 class Model(_Reply):

@@ -7,6 +7,7 @@ import pytest
 
 from rejoin.client import (
     BadRequest,
+    Busy,
     Client,
     Conflict,
     NotFound,
@@ -15,7 +16,7 @@ from rejoin.client import (
     UnexpectedReply,
     Unreachable,
 )
-from rejoin.client import client as client_module
+from rejoin.client import exchange as exchange_module
 from tests.clients.toy_server import Reply, Request, no_content, problem, reply, toy_server
 from tests.support.redis_server import free_port
 
@@ -40,7 +41,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(client_module.asyncio, "sleep", note)
+    monkeypatch.setattr(exchange_module.asyncio, "sleep", note)
     return waited
 
 
@@ -193,3 +194,93 @@ async def test_a_cancel_is_repeated_until_it_is_answered() -> None:
     async with toy_server(lambda _: asked, answers) as toy, Client(toy.url) as client:
         await client.cancel("m")
     assert [request.method for request in toy.requests] == ["POST"] * 3
+
+
+GOING_ON = {
+    "conversation_id": "c",
+    "parent_id": "p",
+    "if_busy": "reject",
+    "model": "demo/echo",
+}
+
+
+async def test_a_conversation_is_gone_on_with() -> None:
+    async with toy_server(lambda _: ACCEPTED) as toy, Client(toy.url) as client:
+        await client.send(
+            "x", conversation_id="c", parent_id="p", if_busy="reject", model="demo/echo"
+        )
+        await client.send(regenerate="m")
+    assert [json.loads(request.body) for request in toy.requests] == [
+        {"input": "x", **GOING_ON},
+        {"regenerate": "m"},
+    ]
+
+
+async def test_what_a_message_waits_for_is_told() -> None:
+    waiting = {"message_id": "before", "status": "streaming", "of_tomorrow": 1}
+    queued = reply(202, json.dumps({**BODY, "waiting_for": waiting}).encode())
+    async with toy_server(lambda _: queued) as toy, Client(toy.url) as client:
+        accepted = await client.send("x", conversation_id="c")
+    assert accepted.waiting_for is not None
+    assert (accepted.waiting_for.message_id, accepted.waiting_for.status) == ("before", "streaming")
+
+
+async def test_a_busy_conversation_names_the_message_that_runs() -> None:
+    busy = problem(409, "another message is running", active_message_id="before")
+    async with toy_server(lambda _: busy) as toy, Client(toy.url) as client:
+        with pytest.raises(Busy) as raised:
+            await client.send("x", conversation_id="c", if_busy="reject")
+    assert raised.value.active_message_id == "before"
+    assert len(toy.requests) == 1
+
+
+LISTED = {"id": "c", "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:01Z"}
+CONVERSATION = {
+    **LISTED,
+    "active_message_id": "m2",
+    "messages": [
+        {"id": "m1", "parent_id": None, "role": "user", "content": "x", "of_tomorrow": 1},
+        {"id": "m2", "parent_id": "m1", "role": "assistant", "status": "queued", "text": ""},
+    ],
+}
+
+
+async def test_conversations_are_listed_page_by_page() -> None:
+    first = reply(200, json.dumps({"conversations": [LISTED], "next_cursor": "n"}).encode())
+    last = reply(200, json.dumps({"conversations": [], "next_cursor": None}).encode())
+    async with toy_server(lambda _: last, [first]) as toy, Client(toy.url) as client:
+        page = await client.conversations()
+        assert [found.id for found in page.conversations] == ["c"]
+        assert (await client.conversations(limit=1, cursor=page.next_cursor)).next_cursor is None
+    assert [request.path for request in toy.requests] == [
+        "/api/conversations",
+        "/api/conversations?limit=1&cursor=n",
+    ]
+
+
+async def test_a_conversation_has_its_messages_and_the_one_that_runs() -> None:
+    found = reply(200, json.dumps(CONVERSATION).encode())
+    async with toy_server(lambda _: found) as toy, Client(toy.url) as client:
+        conversation = await client.conversation("a/c")
+    assert toy.requests[0].path == "/api/conversations/a%2Fc"
+    assert conversation.active_message_id == "m2"
+    asked, answered = conversation.messages
+    assert (asked.role, asked.content, asked.parent_id) == ("user", "x", None)
+    assert (answered.status, answered.parent_id, answered.text) == ("queued", "m1", "")
+
+
+async def test_a_conversation_is_deleted_though_the_first_reply_is_lost() -> None:
+    async with toy_server(lambda _: no_content()) as toy, Client(toy.url) as client:
+        toy.answers = [no_content().cut(5)]
+        await client.delete_conversation("c")
+    assert [(request.method, request.path) for request in toy.requests] == [
+        ("DELETE", "/api/conversations/c")
+    ] * 2
+
+
+async def test_an_unknown_conversation_is_not_found() -> None:
+    gone = problem(404, "no such conversation")
+    async with toy_server(lambda _: gone) as toy, Client(toy.url) as client:
+        for asked in (client.conversation("c"), client.delete_conversation("c")):
+            with pytest.raises(NotFound, match="no such conversation"):
+                await asked
