@@ -37,6 +37,8 @@ class Reaper:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._seen_to: set[str] = set()  # conversations, within one look
+        self._waiting: list[str] = []  # messages that wait for their turn, within one page
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -61,10 +63,12 @@ class Reaper:
             LogUnavailable: Redis is away; the next look finds the rest.
         """
         rank = queued = 0
+        self._seen_to.clear()
         while True:
             looked, lost = await queue.unqueued(self._kit.redis, rank, _AT_ONCE)
             seen = [await self._see_to(message_id, at) for message_id, at in lost]
             queued += seen.count(_Seen.QUEUED)
+            await self._let_live()
             if looked < _AT_ONCE:
                 return queued
             # What was dropped from the index moved the rest up.
@@ -99,12 +103,22 @@ class Reaper:
         redis, life_seconds = self._kit.redis, self._kit.settings.open_ttl_seconds
         try:
             placed = await turns.place_again(redis, found, life_seconds=life_seconds)
-            if placed.first != found.message_id:
-                await unsaved.let_live(redis, [found.message_id], life_seconds=life_seconds)
         except NotFound as error:
             _log.error("message %s: %s", found.message_id, error)
             return found.message_id
+        if placed.first != found.message_id:
+            self._waiting.append(found.message_id)
+        if found.conversation_id in self._seen_to:
+            return ""
+        self._seen_to.add(found.conversation_id)
         first, _ = await turns.first_open(
             redis, found.conversation_id, placed.first, life_seconds=life_seconds
         )
         return first
+
+    async def _let_live(self) -> None:
+        """Renew what nobody writes to meanwhile."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            life_seconds = self._kit.settings.open_ttl_seconds
+            await unsaved.let_live(self._kit.redis, waiting, life_seconds=life_seconds)
