@@ -170,7 +170,7 @@ def test_a_redis_that_is_named_is_used_and_none_is_started(
         assert chat(command, tmp_path, "hello") == (0, b"hello")
         assert len(command.family()) == 2
         assert "REJOIN_REDIS_URL" in command.said
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data" / "redis").exists()
     with own_redis.client() as client:
         assert client.dbsize() > 0
 
