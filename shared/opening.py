@@ -56,6 +56,10 @@ def frames(attempt: int, first: int, entries: Iterable[Entry]) -> list[Frame]:
 
 def position_unknown(record: Record | None) -> bytes:
     """The frame for a client whose position is none of this log's: forget all. It has no id."""
-    attempt, model = (record.attempt, record.model) if record else (0, "")
+    return reset_to_nothing(record.attempt, record.model) if record else reset_to_nothing(0, "")
+
+
+def reset_to_nothing(attempt: int, model: str) -> bytes:
+    """The same frame, where there is no record."""
     reset = Reset(None, attempt, model, "position_unknown")
     return f"event: {reset.name}\ndata: {reset.json()}\n\n".encode()

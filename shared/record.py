@@ -1,6 +1,6 @@
 """The message's record: what was accepted, who owns it, how it ended."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
@@ -128,6 +128,25 @@ async def load(redis: Redis, message_id: str) -> Record | None:
     if b"created_at" not in fields:
         return None
     return _parse(message_id, fields)
+
+
+async def load_all(redis: Redis, message_ids: Sequence[str]) -> list[Record | None]:
+    """Return the records of these messages in their order, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    if not message_ids:
+        return []
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            pipeline.hgetall(keys.record(message_id))
+        found = cast(list[dict[bytes, bytes]], await pipeline.execute())
+    return [
+        _parse(message_id, fields) if b"created_at" in fields else None
+        for message_id, fields in zip(message_ids, found, strict=True)
+    ]
 
 
 async def load_request(redis: Redis, message_id: str) -> StoredRequest:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from rejoin.shared import keys, queue, unsaved
+from rejoin.shared import deleted, keys, queue, unsaved
 from rejoin.shared.clock import now_ms
 from rejoin.shared.db import conversations
 from rejoin.shared.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable
@@ -53,6 +53,10 @@ class Retention:
         count = 0
         while old := await conversations.unchanged_since(database, before, most=_AT_ONCE):
             message_ids = [message_id for one in old for message_id in one.message_ids]
+            for one in old:
+                await deleted.mark(
+                    self._kit.redis, one.id, one.owner, life_seconds=lives_ms // 1000
+                )
             # The logs first: what is left by a crash in between is found by the next look.
             await unsaved.remove_logs(self._kit.redis, message_ids)
             ids = [one.id for one in old]

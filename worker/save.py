@@ -24,7 +24,7 @@ from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
 from rejoin.shared.unsaved import Lease
 from rejoin.worker.backoff import pause_seconds
-from rejoin.worker.history import rows_of
+from rejoin.shared.history import rows_of
 from rejoin.worker.kit import Kit
 
 POLL_SECONDS: Final = 0.5
@@ -161,7 +161,8 @@ class Saver:
 
     async def _write(self, group: list[_Read]) -> None:
         try:
-            await saving.save(self._database, [row for one in group for row in one.rows])
+            rows = [row for one in group for row in one.rows]
+            left_out = await saving.save(self._database, rows)
         except DatabaseRefused as error:
             if len(group) > 1:
                 for one in group:
@@ -179,8 +180,12 @@ class Saver:
         # A log's life after its end begins here; the mark goes last, so that a crash in between
         # only saves it twice.
         ended = [one.lease.message_id for one in group if one.answer.ended]
-        await unsaved.let_live(self._redis, ended, life_seconds=self._saved_seconds)
+        kept = [message_id for message_id in ended if message_id not in left_out]
+        await unsaved.let_live(self._redis, kept, life_seconds=self._saved_seconds)
         await unsaved.saved(self._redis, [one.lease for one in group])
+        # Of a conversation that was deleted while it ran: its log goes too.
+        gone = [message_id for message_id in ended if message_id in left_out]
+        await unsaved.remove_logs(self._redis, gone)
 
     async def _keep_logs(self) -> None:
         """Renew what is not saved while the database is away, four times in its life."""

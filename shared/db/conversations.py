@@ -94,6 +94,33 @@ async def load(
         return Conversation(*row), await read(connection, of_it)
 
 
+async def some(database: Database, owner: str, ids: Sequence[str]) -> list[Conversation]:
+    """Return those of the conversations that are saved, not deleted, and this owner's.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
+    table = conversations.c
+    query = select(*_COLUMNS).where(
+        table.id.in_(ids), table.owner == owner, table.deleted_at.is_(None)
+    )
+    async with database.reading() as connection:
+        return [Conversation(*row) for row in await connection.execute(query)]
+
+
+async def message_ids(database: Database, conversation_id: str, owner: str) -> list[str] | None:
+    """Return the ids of a conversation's messages; None as `load` does.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
+    if not await some(database, owner, [conversation_id]):
+        return None
+    of_it = select(messages.c.id).where(messages.c.conversation_id == conversation_id)
+    async with database.reading() as connection:
+        return list((await connection.execute(of_it)).scalars())
+
+
 async def newest(database: Database, conversation_id: str) -> tuple[str, str | None] | None:
     """Return whose a conversation is, and its newest message's id; None where it is not saved.
 

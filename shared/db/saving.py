@@ -33,10 +33,10 @@ class _Conversation(NamedTuple):
     updated_at: int
 
 
-async def save(database: Database, rows: Sequence[StoredMessage]) -> None:
+async def save(database: Database, rows: Sequence[StoredMessage]) -> set[str]:
     """Save messages in one transaction, and make their conversations where there are none.
 
-    What is of a deleted conversation, or of another owner's, is left out.
+    What is of a deleted conversation, or of another owner's, is left out; returns its ids.
 
     Raises:
         DatabaseUnavailable: the database is away; a repeat is safe.
@@ -47,13 +47,15 @@ async def save(database: Database, rows: Sequence[StoredMessage]) -> None:
     batch = sorted(newest.values(), key=lambda message: message.id)
     async with database.writing() as connection:
         kept = await _touch_conversations(connection, batch)
-        batch = [message for message in batch if message.conversation_id in kept]
+        left_out = {message.id for message in batch if message.conversation_id not in kept}
+        batch = [message for message in batch if message.id not in left_out]
         if batch:
             written = await connection.execute(
                 _messages_upsert(connection.dialect.name), [row_of(message) for message in batch]
             )
             new = set(written.scalars())
             await _write_calls(connection, [message for message in batch if message.id in new])
+    return left_out
 
 
 def insert_of(dialect: str, table: Table) -> Upsert:

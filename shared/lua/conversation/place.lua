@@ -1,14 +1,15 @@
 -- Give a message its place among its conversation's turns, and its parent (shared/turns.py).
--- KEYS turns: zset | conversation: hash owner, newest, and of each placed message "first <id>", the
---   one that was first when it came (or empty), and "parent <id>" (or empty)
+-- KEYS turns: zset | conversation: hash owner, newest, deleted (shared/deleted.py), and of each placed
+--   message "first <id>", the one that was first when it came (or empty), and "parent <id>" (or empty)
 -- ARGV message id | owner | what if others are there: enqueue, interrupt, reject, again (it was
 --   placed before, and Redis may have lost that) | life in ms | parent (empty: the newest)
 --   | make a conversation that is not here (1, 0) | the newest message of one that is made, or empty
 -- Returns {placed | busy | unknown, the first of the turns, the first when it came, its parent}.
 -- May be repeated: a message already placed gets its first answer again.
 local id = ARGV[1]
-local owner = redis.call('HGET', KEYS[2], 'owner')
-if owner and owner ~= ARGV[2] or not owner and ARGV[6] ~= '1' then
+local known = redis.call('HMGET', KEYS[2], 'owner', 'deleted')
+local owner = known[1]
+if known[2] or owner and owner ~= ARGV[2] or not owner and ARGV[6] ~= '1' then
   return {'unknown', '', '', ''}
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
