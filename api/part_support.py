@@ -58,6 +58,11 @@ def _lack(model: str, part: ImagePart | FilePart) -> str | None:
     provider = model.partition("/")[0]
     if provider in _TEXT_ALONE:
         return f"{model} takes no {what}"
+    if provider == "ollama":  # which fetches nothing, and knows no file
+        if isinstance(part, ImagePart) and not part.url.startswith("data:"):
+            return f"{model} takes images as data: URLs alone"
+        if isinstance(part, FilePart) and not part.file_data.startswith("data:text/"):
+            return f"{model} takes no files but text"
     # A PDF is shown to a model page by page, as images; a text file is text.
     if isinstance(part, FilePart) and part.file_data.startswith("data:text/"):
         return None

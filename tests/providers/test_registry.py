@@ -1,5 +1,6 @@
 """Which provider serves a model, and how often it is opened."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -7,9 +8,23 @@ import pytest
 from rejoin.shared import catalogue
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.shared.providers import REGISTRY, Entry
 from rejoin.worker.providers.anthropic import AnthropicProvider
+from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.demo import DemoProvider
+from rejoin.worker.providers.ollama import OllamaProvider
+from rejoin.worker.providers.openai import OpenAIProvider
+from rejoin.worker.providers.openrouter import OpenRouterProvider
 from rejoin.worker.providers.registry import FACTORIES, Providers
+
+# The registry finds them by their names: here their types are checked.
+ADAPTERS: dict[str, Callable[[], Provider]] = {
+    "demo": DemoProvider,
+    "openai": OpenAIProvider,
+    "anthropic": AnthropicProvider,
+    "openrouter": OpenRouterProvider,
+    "ollama": OllamaProvider,
+}
 
 
 class Closing(DemoProvider):
@@ -27,6 +42,18 @@ class Closing(DemoProvider):
 
 def test_the_catalogue_names_the_same_providers() -> None:
     assert {state.name for state in catalogue.providers()} == set(FACTORIES)
+
+
+@pytest.mark.parametrize("entry", REGISTRY, ids=[entry.name for entry in REGISTRY])
+async def test_each_entry_names_its_adapter(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in REGISTRY:
+        for variable in other.variables:
+            monkeypatch.delenv(variable, raising=False)
+    for variable in entry.variables[:1]:
+        monkeypatch.setenv(variable, "a-key-or-a-host")
+    opened = FACTORIES[entry.name]()
+    assert type(opened) is ADAPTERS[entry.name]
+    await opened.aclose()
 
 
 async def test_a_provider_is_opened_once_and_gets_the_rest_of_the_name() -> None:

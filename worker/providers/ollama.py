@@ -19,7 +19,7 @@ from rejoin.worker.providers.openai_compatible import CompatibleProvider
 from rejoin.worker.providers.openai_request import refused
 
 _AT_ONCE: Final = 4
-_SHOW_SECONDS: Final = 10.0  # less than the list's: then it has the names alone
+SHOW_SECONDS: Final = 10.0  # less than the list's: then it has the names alone
 
 
 class OllamaProvider(CompatibleProvider):
@@ -52,7 +52,7 @@ class OllamaProvider(CompatibleProvider):
         tags = await self.get(f"{self._url}/api/tags")
         named = openai_models.read_models(tags, "models", openai_models.ollama)
         free = asyncio.Semaphore(_AT_ONCE)
-        until = asyncio.get_running_loop().time() + _SHOW_SECONDS
+        until = asyncio.get_running_loop().time() + SHOW_SECONDS
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(self._show(model, free, until)) for model in named]
         return [model for task in asking if (model := task.result()) is not None]

@@ -12,7 +12,8 @@ from rejoin.shared.providers import REGISTRY
 from rejoin.worker.providers.base import Provider
 
 
-def _factory(adapter: str) -> Callable[[], Provider]:
+def factory(adapter: str) -> Callable[[], Provider]:
+    """Return what opens an adapter, `module:Class`."""
     module, _, name = adapter.partition(":")
 
     def opened() -> Provider:
@@ -24,7 +25,7 @@ def _factory(adapter: str) -> Callable[[], Provider]:
 
 
 FACTORIES: Final[Mapping[str, Callable[[], Provider]]] = {
-    entry.name: _factory(entry.adapter) for entry in REGISTRY
+    entry.name: factory(entry.adapter) for entry in REGISTRY
 }
 
 

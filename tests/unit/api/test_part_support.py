@@ -78,3 +78,21 @@ def test_a_fallback_that_cannot_take_a_part_is_named() -> None:
     error = refused(SEES, IMAGE, single=True, to=BLIND)
     assert error.field == ("fallbacks", 0)
     assert "input.1" in error.mend
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (IMAGE, "ollama/any takes images as data: URLs alone"),
+        (PDF, "ollama/any takes no files but text"),
+    ],
+)
+def test_what_ollama_has_no_way_to_take_is_refused(part: ImagePart | FilePart, said: str) -> None:
+    error = refused("ollama/any", part)
+    assert error.mend.startswith(said)
+    assert error.field == ("messages", 1, "content", 1)
+
+
+def test_what_ollama_may_take_is_its_own_to_decide() -> None:
+    picture = ImagePart("data:image/png;base64,YQ==")
+    check_parts(request("ollama/any", picture, NOTE), single=False)

@@ -15,10 +15,9 @@ def test_our_own_file_names_models_of_providers_there_are_and_what_it_knows_of_t
     assert len(models) >= 5
     for name, model in models.items():
         assert name == model.id == f"{model.provider}/{model.name}"
-        assert model.provider in providers | {"openrouter"}
+        assert model.provider in providers
         assert model.context_window is None or model.context_window >= 4096
-        if model.provider in providers:
-            catalogue.check_model(name)
+        catalogue.check_model(name)
 
 
 def test_a_model_is_found_whatever_its_parameters() -> None:
@@ -56,6 +55,30 @@ def test_every_provider_says_how_it_is_configured() -> None:
     assert "no key" in hints["demo"]
     assert "OPENAI_API_KEY" in hints["openai"]
     assert "ANTHROPIC_API_KEY" in hints["anthropic"]
+    assert "OPENROUTER_API_KEY" in hints["openrouter"]
+    assert "OLLAMA_HOST" in hints["ollama"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "available"),
+    [
+        ({}, (False, False)),
+        ({"OPENAI_API_KEY": "sk-x", "OPENROUTER_API_KEY": " "}, (False, False)),
+        ({"OPENROUTER_API_KEY": "sk-or-x"}, (True, False)),
+        ({"OPENROUTER_BASE_URL": "http://127.0.0.1:9/v1"}, (True, False)),
+        ({"OLLAMA_HOST": "127.0.0.1:11434"}, (False, True)),
+    ],
+)
+def test_openrouter_and_ollama_are_available_by_what_each_needs(
+    environ: dict[str, str], available: tuple[bool, bool]
+) -> None:
+    states = {state.name: state.configured for state in catalogue.providers(environ)}
+    assert (states["openrouter"], states["ollama"]) == available
+
+
+@pytest.mark.parametrize("model", ["openrouter/a/b:free", "ollama/llama3.2:1b", "ollama/hf.co/a/b"])
+def test_models_of_openrouter_and_ollama_are_taken_by_any_name(model: str) -> None:
+    catalogue.check_model(model)
 
 
 @pytest.mark.parametrize(

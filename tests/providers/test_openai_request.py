@@ -1,0 +1,104 @@
+"""What the openai family sends: parts, tools, calls and their results, formats."""
+
+import json
+from collections.abc import Sequence
+
+from rejoin.shared.content import FilePart, ImagePart, TextPart
+from rejoin.shared.request import ResponseFormat
+from rejoin.worker.providers.base import ModelRequest, Tool, ToolCall, Turn
+from rejoin.worker.providers.openai import OpenAIProvider
+from rejoin.worker.providers.openai_request import body
+from tests.providers.answers import answer
+from tests.support.provider_script import Answer, choice, sse
+from tests.support.provider_server import ProviderServer
+
+SCHEMA: dict[str, object] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+CALL = ToolCall("call_1", "weather", {"city": "Köln"})
+PDF = "data:application/pdf;base64,JVBERi0="
+
+
+def messages(turns: Sequence[Turn]) -> object:
+    return body(ModelRequest("m", turns))["messages"]
+
+
+def test_parts_are_sent_in_openais_own_shape() -> None:
+    parts = (TextPart("What?"), ImagePart("https://example.org/a.png"), FilePart("a.pdf", PDF))
+    assert messages([Turn("user", parts)]) == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What?"},
+                {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}},
+            ],
+        }
+    ]
+
+
+def test_a_call_goes_back_with_its_result() -> None:
+    turns = [
+        Turn("assistant", "Wait.", tool_calls=[CALL]),
+        Turn("tool", "rain", tool_call_id="call_1"),
+    ]
+    function = {"name": "weather", "arguments": '{"city":"Köln"}'}
+    assert messages(turns) == [
+        {
+            "role": "assistant",
+            "content": "Wait.",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+
+
+def test_a_turn_of_calls_alone_has_no_content() -> None:
+    (message,) = body(ModelRequest("m", [Turn("assistant", "", tool_calls=[CALL])]))["messages"]  # type: ignore[misc]
+    assert message["content"] is None
+
+
+def test_a_format_is_sent_as_a_json_schema() -> None:
+    wanted = ResponseFormat("answer", SCHEMA)
+    sent = body(ModelRequest("m", [], response_format=wanted))["response_format"]
+    assert sent == {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+
+
+def test_a_format_is_sent_with_all_that_it_says() -> None:
+    wanted = ResponseFormat("answer", SCHEMA, description="A number.", strict=True)
+    sent = body(ModelRequest("m", [], response_format=wanted))["response_format"]
+    schema = {"name": "answer", "schema": SCHEMA, "description": "A number.", "strict": True}
+    assert sent == {"type": "json_schema", "json_schema": schema}
+
+
+def test_no_tools_are_not_an_empty_list_of_them() -> None:
+    assert "tools" not in body(ModelRequest("m", []))
+
+
+async def test_the_sdk_passes_on_all_of_it(
+    server: ProviderServer, provider: OpenAIProvider
+) -> None:
+    server.play(Answer([sse({"choices": choice({}, "stop")})]))
+    request = ModelRequest(
+        "m",
+        [
+            Turn("user", (TextPart("Hi"), FilePart("a.pdf", PDF))),
+            Turn("assistant", "", tool_calls=[CALL]),
+            Turn("tool", "rain", tool_call_id="call_1", is_error=True),
+        ],
+        tools=[Tool("weather", "", SCHEMA), Tool("now", "The time.", {"type": "object"})],
+        response_format=ResponseFormat("answer", SCHEMA, strict=False),
+        max_tokens=0,
+    )
+    await answer(provider, request)
+    sent = (await server.request()).json
+    assert sent == json.loads(json.dumps({**body(request), "stream": True}))
+    assert sent["tools"] == [
+        {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}},
+        {
+            "type": "function",
+            "function": {
+                "name": "now",
+                "description": "The time.",
+                "parameters": {"type": "object"},
+            },
+        },
+    ]
