@@ -4,14 +4,13 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, queue, record
+from rejoin.shared import log, queue, record, stored
 from rejoin.shared.errors import (
     CancelAsked,
     Fenced,
     LogEnded,
     LogWentBack,
     MessageMissing,
-    RequestUnreadable,
 )
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
@@ -97,23 +96,18 @@ async def _claim_and_end(
         life_seconds=ender.lives.open_seconds,
         seen_attempt=seen_attempt,
     )
-    found = await record.load(ender.redis, message_id)
-    if found is None:
-        raise MessageMissing(message_id)
-    message = fold(await log.read_all(ender.redis, message_id))
+    found = await stored.load(ender.redis, message_id)
+    message = fold(found.frames)
     reason = "cancelled" if claim.cancel_asked or failure is None else failure.code.value
     entries = opening(
-        found,
+        found.record,
         claim.attempt,
         worker_id=ender.name,
         newest=message.last_event_id,
         after=message.last_event_id,
         reason=reason,
     )
-    try:
-        usage = spent_of(message, await record.load_request(ender.redis, message_id))
-    except RequestUnreadable:
-        usage = spent_of(message, None)
+    usage = spent_of(message, found.readable_request)
     entries += _last_events(message, usage, None if claim.cancel_asked else failure)
     end = entries[-1][0]
     await log.append(

@@ -1,6 +1,6 @@
 """The message's record: what was accepted, who owns it, how it ended."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
@@ -110,9 +110,7 @@ async def load(redis: Redis, message_id: str) -> Record | None:
     """
     with redis_or_away():
         fields = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.record(message_id)))
-    if b"created_at" not in fields:
-        return None
-    return _parse(message_id, {name.decode(): value.decode() for name, value in fields.items()})
+    return parse(message_id, fields)
 
 
 async def load_request(redis: Redis, message_id: str) -> StoredRequest:
@@ -123,7 +121,15 @@ async def load_request(redis: Redis, message_id: str) -> StoredRequest:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        text = cast(bytes | None, await redis.get(keys.request(message_id)))
+        return read_request(cast(bytes | None, await redis.get(keys.request(message_id))))
+
+
+def read_request(text: bytes | None) -> StoredRequest:
+    """Return the request that was stored as `text`.
+
+    Raises:
+        RequestUnreadable: it is gone, or another version wrote it in another form.
+    """
     if text is None:
         raise RequestUnreadable("the accepted request is gone")
     try:
@@ -213,7 +219,12 @@ async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
     return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
 
 
-def _parse(message_id: str, fields: dict[str, str]) -> Record:
+def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
+    """Return the record that a hash holds, or None where it holds none."""
+    if b"created_at" not in stored:
+        return None
+    fields = {name.decode(): value.decode() for name, value in stored.items()}
+
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 

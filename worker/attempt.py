@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from rejoin.shared import log, record
-from rejoin.shared.errors import CancelAsked, MessageMissing
+from rejoin.shared import record, stored
+from rejoin.shared.errors import CancelAsked
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
-from rejoin.shared.fold import Message, fold
+from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
@@ -91,13 +91,8 @@ async def begin(
             held=held,
         ),
     )
-    found = await insist(message_id, lambda: record.load(redis, message_id))
-    if found is None:
-        raise MessageMissing(message_id)
-    request = await insist(message_id, lambda: record.load_request(redis, message_id))
-    message = Message()
-    if claim.attempt > 1:
-        message = fold(await insist(message_id, lambda: log.read_all(redis, message_id)))
+    found = await insist(message_id, lambda: stored.load(redis, message_id))
+    request, message = found.request, fold(found.frames)
     if claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts:
         before = left_as_it_is(message)
     else:
@@ -111,7 +106,7 @@ async def begin(
         stop=stoppable.stop,
     )
     for event, private in opening(
-        found,
+        found.record,
         claim.attempt,
         worker_id=kit.worker_id,
         newest=before.newest,
@@ -120,4 +115,4 @@ async def begin(
         model=model,
     ):
         writer.put(event, private)
-    return Attempt(found, request, claim, writer, before, spent_of(message, request))
+    return Attempt(found.record, request, claim, writer, before, spent_of(message, request))
