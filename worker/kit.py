@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from redis.asyncio import Redis
@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from rejoin.shared.ending import Ender, Lives
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
+from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.writer import Appender
 
@@ -30,6 +31,7 @@ class Kit:
     appender: Appender
     providers: Providers
     worker_id: str
+    openings: Openings = field(default_factory=Openings)
 
     @property
     def lives(self) -> Lives:

@@ -78,17 +78,18 @@ class Run:
     async def _attempt(self) -> Outcome:
         self._token = secrets.token_hex(8)
         try:
-            # The lease may be long over: of a worker that was paused, or that waited for Redis. A
-            # claim then would fence the new owner in the middle of its run.
-            if await insist(self.message_id, self._lost_lease):
-                return Outcome.LEFT
-            attempt = await begin(
-                self._kit,
-                self.message_id,
-                self._stoppable,
-                token=self._token,
-                seen_attempt=self._seen_attempt,
-            )
+            with self._kit.openings:
+                # The lease may be long over: of a worker that was paused, or that waited for Redis.
+                # A claim then would fence the new owner in the middle of its run.
+                if await insist(self.message_id, self._lost_lease):
+                    return Outcome.LEFT
+                attempt = await begin(
+                    self._kit,
+                    self.message_id,
+                    self._stoppable,
+                    token=self._token,
+                    seen_attempt=self._seen_attempt,
+                )
             self._seen_attempt = attempt.claim.attempt
             return await self._work(attempt)
         except MessageMissing:
@@ -115,6 +116,8 @@ class Run:
             await attempt.end(attempt.spent, done, text_chars=before.text_chars)
             return Outcome.ENDED
         answer = Answer(self._kit, attempt, self._stoppable)
+        if attempt.claim.attempt > 1:
+            await self._kit.openings.settled()
         try:
             await answer.run()
         except Stopped as stopped:

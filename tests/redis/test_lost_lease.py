@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import cast
 
 import pytest
@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, queue, record
 from rejoin.shared.fold import fold
+from rejoin.worker.providers.base import Chunk
 from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
 from tests.support.in_process import (
@@ -20,7 +21,7 @@ from tests.support.in_process import (
     worker_on,
 )
 from tests.support.messages import batch, claim, ids, place, post, start, until, until_true
-from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
+from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 
 
 async def lease(redis: Redis, token: str) -> None:
@@ -44,6 +45,29 @@ async def test_a_dead_workers_message_is_taken_over_when_its_lease_ends(
     usage = fold(frames).usage
     assert usage is not None
     assert usage["estimated"] is True  # both runs are billed, and the first had no time to report
+
+
+async def test_a_crowd_of_takeovers_all_open_before_the_first_calls_its_provider(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    lost = []
+    for _ in range(100):
+        message_id = await post(redis, model=SCRIPT)
+        owner = await claim(redis, message_id, "lost")
+        await log.append(redis, batch(message_id, owner, 0, [start(message_id)]))
+        lost.append(message_id)
+    opening = list[int]()
+
+    class Asked(ScriptedProvider):
+        async def _play(self, script: Sequence[Line]) -> AsyncIterator[Chunk]:
+            opening.append(running.kit.openings.under_way)
+            async for chunk in super()._play(script):
+                yield chunk
+
+    async with worker_on(clean_redis_url, Asked(answer("here"))) as running:
+        for message_id in lost:
+            await until_ended(redis, message_id)
+    assert opening == [0] * len(lost)
 
 
 async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
