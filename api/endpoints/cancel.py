@@ -11,10 +11,10 @@ from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.endpoints.snapshot import owned
 from rejoin.api.owner import owner_of
-from rejoin.shared import record
+from rejoin.shared import queue, record
 from rejoin.shared.ending import Ender, Lives, end_message
 from rejoin.shared.errors import BadRequest, Conflict
-from rejoin.shared.record import Status
+from rejoin.shared.record import Record, Status
 
 ENDER: Final = "api"  # the name in the record of an API that ends a message no worker runs
 
@@ -56,11 +56,17 @@ class CancelEndpoint:
                 raise Conflict(f"the message has ended already: {ended}")
             return ended
         found = await owned(self._context, message_id, owner)
-        # ENDER as its worker: an API that was about to end it, and could not.
-        if found.status is Status.QUEUED or (found.worker == ENDER and not found.ended):
+        if not found.ended and await self._nobody_runs(found):
             await end_message(self._ender, message_id)
             found = await owned(self._context, message_id, owner)
         return found.status
+
+    async def _nobody_runs(self, found: Record) -> bool:
+        # ENDER as its worker: an API that was about to end it, and could not.
+        if found.status is Status.QUEUED or found.worker == ENDER:
+            return True
+        # Between two workers: in a deploy the next one may be long in coming.
+        return await queue.is_due(self._context.redis, found.message_id)
 
 
 def _check(fields: dict[str, object]) -> None:
