@@ -199,12 +199,11 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
     """
     try:
         yield
-    except AWAY as error:
-        raise LogUnavailable(what) from error
-    except ResponseError as error:
-        if means_away(error):
-            raise LogUnavailable(what) from error
-        raise
+    except (*AWAY, ResponseError) as error:
+        if not means_away(error):
+            raise
+        full = isinstance(error, OutOfMemoryError) or "OOM " in str(error)
+        raise LogUnavailable("Redis is out of memory" if full else what) from error
 
 
 def means_away(error: Exception) -> bool:
