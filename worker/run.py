@@ -38,10 +38,14 @@ class Outcome(StrEnum):
 
 
 class Run:
-    """One run at a message under a lease on its job."""
+    """One run at a message under a lease on its job.
+
+    `over`: it writes no more and gives its lease back, which a renewal may find gone already.
+    """
 
     def __init__(self, kit: Kit, message_id: str, job_token: str) -> None:
         self.message_id = message_id
+        self.over = False
         self._kit = kit
         self._job_token = job_token
         self._stoppable = Stoppable()
@@ -156,6 +160,7 @@ class Run:
         self._seen_attempt = max(self._seen_attempt, newest.attempt if newest else 0)
 
     async def _see_to_the_job(self, outcome: Outcome) -> None:
+        self.over = True
         redis, message_id, token = self._kit.redis, self.message_id, self._job_token
         match outcome:
             case Outcome.ENDED:

@@ -9,7 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, queue, record
+from rejoin.shared.ending import aftermath
 from rejoin.shared.fold import fold
+from rejoin.worker import run
 from rejoin.worker.providers.base import Chunk
 from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
@@ -116,6 +118,24 @@ async def test_a_worker_hears_from_its_beat_that_a_lease_is_lost(
         await until_true(lambda: provider.open == 0)
     assert (await place(redis, message_id)).owner == b"another"
     assert await ids(redis, message_id) == ["1-0", "1-1"]
+
+
+async def test_a_job_that_is_done_is_no_lost_lease(
+    clean_redis_url: str,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def told_late(client: Redis, message_id: str, *, job_token: str) -> bool:
+        done = await aftermath(client, message_id, job_token=job_token)
+        await until_true(lambda: message_id not in running.worker._leases.held)
+        return done
+
+    monkeypatch.setattr(run, "aftermath", told_late)
+    provider = ScriptedProvider(answer("here"))
+    async with worker_on(clean_redis_url, provider, lease_seconds=0.6) as running:
+        await until_ended(redis, await post(redis, model=SCRIPT))
+    assert "is lost" not in caplog.text
 
 
 @pytest.mark.parametrize("lost", ["all", "tail", "claim", "record"])
