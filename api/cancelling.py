@@ -2,11 +2,13 @@
 
 from typing import Final
 
+from redis.asyncio import Redis
+
 from rejoin.api.context import Context
-from rejoin.shared import record
+from rejoin.shared import queue, record
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import MessageMissing
-from rejoin.shared.record import Status
+from rejoin.shared.record import Record, Status
 
 ENDER: Final = "api"  # the name in the record of an API that ends a message no worker runs
 
@@ -23,12 +25,17 @@ async def cancel_message(context: Context, message_id: str) -> Status:
     if ended is not None:
         return ended
     found = await record.load(redis, message_id)
-    # ENDER as its worker: an API that was about to end it, and could not.
-    if found is not None and (
-        found.status is Status.QUEUED or (found.worker == ENDER and not found.ended)
-    ):
+    if found is not None and not found.ended and await _nobody_runs(redis, found):
         await end_message(Ender(redis, ENDER, context.settings.open_ttl_seconds), message_id)
         found = await record.load(redis, message_id)
     if found is None:
         raise MessageMissing(message_id)
     return found.status
+
+
+async def _nobody_runs(redis: Redis, found: Record) -> bool:
+    # ENDER as its worker: an API that was about to end it, and could not.
+    if found.status is Status.QUEUED or found.worker == ENDER:
+        return True
+    # Between two workers: in a deploy the next one may be long in coming.
+    return await queue.is_due(redis, found.message_id)

@@ -12,12 +12,13 @@ from redis.asyncio import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     ClusterDownError,
     ConnectionError,  # noqa: A004  redis-py's own, which AWAY is about
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -35,6 +36,7 @@ AWAY: Final = (
     OutOfMemoryError,
     ClusterDownError,
     TryAgainError,
+    NoScriptError,  # just loaded, and not there: on another server, by a restart or a failover
 )
 
 # What redis-py knows by no class of its own. Redis 6.2 reports the first row, of a command inside a
@@ -46,7 +48,71 @@ _AWAY_BY_WORD: Final = (
     "BUSY ", "UNBLOCKED ", "MASTERDOWN ", "NOAUTH ", "unauthenticated ",
 )  # fmt: skip
 
+# What a primary says once it is a replica: it will take nothing more, and not tell when it would.
+_DEMOTED_BY_WORD: Final = ("READONLY ", "UNBLOCKED ")
+
 _CLOSED: Final = "the handler is closed"  # uvloop's word
+
+
+class _Pool(BlockingConnectionPool):
+    """Dials anew with every connection once one of them has met a primary that is none any more.
+
+    A failover may move the address and leave the connections to the old primary open: on those a
+    worker would be refused for ever, and an API would read what others no longer write.
+    """
+
+    demotions = 0
+
+    def make_connection(self) -> Connection:
+        """Make a connection that tells this pool of a demotion."""
+        connection: Connection = super().make_connection()  # type: ignore[no-untyped-call]
+        cast(_LeavesReplicas, connection).join(self)
+        return connection
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Connect it, also where it is connected to what was the primary before."""
+        await cast(_LeavesReplicas, connection).leave_demoted()
+        await super().ensure_connection(connection)
+
+
+class _LeavesReplicas:
+    """A connection that does not stay with a server that was demoted."""
+
+    _pool: _Pool
+    _demotions_known: int
+
+    def join(self, pool: _Pool) -> None:
+        """Belong to a pool."""
+        self._pool, self._demotions_known = pool, pool.demotions
+
+    async def leave_demoted(self) -> None:
+        """Disconnect, if another connection has met a demotion since this one was dialled."""
+        if self._demotions_known != self._pool.demotions:
+            self._demotions_known = self._pool.demotions
+            await cast(Connection, self).disconnect(nowait=True)
+
+    async def read_response(
+        self,
+        disable_decoding: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109  redis-py's own
+        *,
+        disconnect_on_error: bool = True,
+        push_request: bool | None = False,
+    ) -> object:
+        try:
+            return await cast(Connection, super()).read_response(
+                disable_decoding,
+                timeout,
+                disconnect_on_error=disconnect_on_error,
+                push_request=push_request,
+            )
+        except ResponseError as error:
+            if not _tells_of_a_demotion(error):
+                raise
+            if self._demotions_known == self._pool.demotions:
+                self._pool.demotions += 1
+            await self.leave_demoted()
+            raise ConnectionError(f"a replica by now: {error}") from error
 
 
 class _HearsCancellation:
@@ -77,15 +143,15 @@ class _HearsCancellation:
             raise asyncio.CancelledError
 
 
-class _Tcp(_HearsCancellation, Connection):
+class _Tcp(_HearsCancellation, _LeavesReplicas, Connection):
     pass
 
 
-class _Tls(_HearsCancellation, SSLConnection):
+class _Tls(_HearsCancellation, _LeavesReplicas, SSLConnection):
     pass
 
 
-class _Unix(_HearsCancellation, UnixDomainSocketConnection):
+class _Unix(_HearsCancellation, _LeavesReplicas, UnixDomainSocketConnection):
     pass
 
 
@@ -118,7 +184,7 @@ def open_redis(
     options["connection_class"] = _KINDS[options.get("connection_class")]
     if options["connection_class"] is _Unix:
         del options["socket_keepalive"]  # there is none, and redis-py refuses the word
-    pool = BlockingConnectionPool(**options)
+    pool = _Pool(**options)
     redis = Redis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis
@@ -133,12 +199,11 @@ def redis_or_away(what: str = "Redis is away") -> Iterator[None]:
     """
     try:
         yield
-    except AWAY as error:
-        raise LogUnavailable(what) from error
-    except ResponseError as error:
-        if means_away(error):
-            raise LogUnavailable(what) from error
-        raise
+    except (*AWAY, ResponseError) as error:
+        if not means_away(error):
+            raise
+        full = isinstance(error, OutOfMemoryError) or "OOM " in str(error)
+        raise LogUnavailable("Redis is out of memory" if full else what) from error
 
 
 def means_away(error: Exception) -> bool:
@@ -146,6 +211,12 @@ def means_away(error: Exception) -> bool:
     if isinstance(error, AWAY):
         return True
     return isinstance(error, ResponseError) and any(code in f"{error} " for code in _AWAY_BY_WORD)
+
+
+def _tells_of_a_demotion(error: ResponseError) -> bool:
+    if isinstance(error, ReadOnlyError):
+        return True
+    return any(code in f"{error} " for code in _DEMOTED_BY_WORD)
 
 
 async def ping(redis: Redis) -> None:

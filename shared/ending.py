@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, prices, queue, record, turns
+from rejoin.shared import log, prices, queue, record, stored, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import (
     CancelAsked,
@@ -13,7 +13,6 @@ from rejoin.shared.errors import (
     LogEnded,
     LogWentBack,
     MessageMissing,
-    RequestUnreadable,
 )
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
@@ -107,13 +106,11 @@ async def _claim_and_end(
         life_seconds=ender.life_seconds,
         seen_attempt=seen_attempt,
     )
-    found = await record.load(ender.redis, message_id)
-    if found is None:
-        raise MessageMissing(message_id)
-    message = fold(await log.read_all(ender.redis, message_id))
+    found = await stored.load(ender.redis, message_id)
+    message = fold(found.frames)
     reason = "cancelled" if claim.cancel_asked or failure is None else failure.code.value
     entries = opening(
-        found,
+        found.record,
         claim.attempt,
         worker_id=ender.name,
         newest=message.last_event_id,
@@ -121,10 +118,7 @@ async def _claim_and_end(
         reason=reason,
     )
     await prices.load_for(guessed(message, message.all_calls))
-    try:
-        usage = spent_of(message, await record.load_request(ender.redis, message_id))
-    except RequestUnreadable:
-        usage = spent_of(message, None)
+    usage = spent_of(message, found.readable_request)
     entries += _last_events(message, usage, None if claim.cancel_asked else failure)
     end = entries[-1][0]
     await log.append(

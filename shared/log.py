@@ -143,17 +143,17 @@ async def read(
             list[Entry],
             await redis.xrange(keys.log(message_id), _later_than(after), "+", count=limit),
         )
-    return [_frame(entry) for entry in entries]
+    return [frame_of(entry) for entry in entries]
 
 
-async def read_all(redis: Redis, message_id: str) -> list[Frame]:
-    """Return the whole log, page by page.
+async def read_all(redis: Redis, message_id: str, after: EventId | None = None) -> list[Frame]:
+    """Return all events later than `after` (None: the whole log), page by page.
 
     Raises:
         LogUnavailable: Redis is away.
     """
     frames: list[Frame] = []
-    while page := await read(redis, message_id, frames[-1].id if frames else None):
+    while page := await read(redis, message_id, frames[-1].id if frames else after):
         frames += page
         if len(page) < PAGE:
             break
@@ -225,6 +225,7 @@ def _later_than(after: EventId | None) -> str:
     return f"({min(after.attempt, _MOST)}-{min(after.sequence, _MOST)}"
 
 
-def _frame(entry: Entry) -> Frame:
+def frame_of(entry: Entry) -> Frame:
+    """The event that a stream's entry holds."""
     entry_id, fields = entry
     return Frame(EventId.parse(entry_id), fields[b"f"], fields.get(b"p", b""))

@@ -170,6 +170,18 @@ async def put_off(redis: Redis, message_id: str, token: str) -> None:
         await drop_index(redis, message_id)
 
 
+async def is_due(redis: Redis, message_id: str) -> bool:
+    """Whether the job waits for a worker: handed over, or its worker's lease has ended.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        from_ms = await redis.zscore(keys.QUEUE, message_id)
+        seconds, microseconds = cast(tuple[int, int], await redis.time())
+    return from_ms is not None and from_ms <= seconds * 1000 + microseconds // 1000
+
+
 async def complete(redis: Redis, message_id: str, token: str = "") -> bool:
     """Take a job off the queue for good, to be saved; False where it is another's.
 

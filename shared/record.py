@@ -1,6 +1,6 @@
 """The message's record: what was accepted, who owns it, how it ended."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
@@ -125,9 +125,7 @@ async def load(redis: Redis, message_id: str) -> Record | None:
     """
     with redis_or_away():
         fields = await cast(Awaitable[dict[bytes, bytes]], redis.hgetall(keys.record(message_id)))
-    if b"created_at" not in fields:
-        return None
-    return _parse(message_id, fields)
+    return parse(message_id, fields)
 
 
 async def load_all(redis: Redis, message_ids: Sequence[str]) -> list[Record | None]:
@@ -144,8 +142,7 @@ async def load_all(redis: Redis, message_ids: Sequence[str]) -> list[Record | No
             pipeline.hgetall(keys.record(message_id))
         found = cast(list[dict[bytes, bytes]], await pipeline.execute())
     return [
-        _parse(message_id, fields) if b"created_at" in fields else None
-        for message_id, fields in zip(message_ids, found, strict=True)
+        parse(message_id, fields) for message_id, fields in zip(message_ids, found, strict=True)
     ]
 
 
@@ -157,8 +154,7 @@ async def load_request(redis: Redis, message_id: str) -> StoredRequest:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        text = cast(bytes | None, await redis.get(keys.request(message_id)))
-    return _request(text)
+        return read_request(cast(bytes | None, await redis.get(keys.request(message_id))))
 
 
 async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, StoredRequest] | None:
@@ -173,9 +169,22 @@ async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, Stor
         pipeline.hgetall(keys.record(message_id))
         pipeline.get(keys.request(message_id))
         fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
-    if b"created_at" not in fields:
-        return None
-    return _parse(message_id, fields), _request(text)
+    found = parse(message_id, fields)
+    return None if found is None else (found, read_request(text))
+
+
+def read_request(text: bytes | None) -> StoredRequest:
+    """Return the request that was stored as `text`.
+
+    Raises:
+        RequestUnreadable: it is gone, or another version wrote it in another form.
+    """
+    if text is None:
+        raise RequestUnreadable("the accepted request is gone")
+    try:
+        return StoredRequest.decode(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestUnreadable("the accepted request is of another version") from error
 
 
 async def claim(
@@ -259,17 +268,11 @@ async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
     return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
 
 
-def _request(text: bytes | None) -> StoredRequest:
-    if text is None:
-        raise RequestUnreadable("the accepted request is gone")
-    try:
-        return StoredRequest.decode(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestUnreadable("the accepted request is of another version") from error
-
-
-def _parse(message_id: str, raw: dict[bytes, bytes]) -> Record:
-    fields = {name.decode(): value.decode() for name, value in raw.items()}
+def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
+    """Return the record that a hash holds, or None where it holds none."""
+    if b"created_at" not in stored:
+        return None
+    fields = {name.decode(): value.decode() for name, value in stored.items()}
 
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None

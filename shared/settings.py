@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     default_model: str | None = None
     max_jobs: int = Field(default=200, ge=1, le=100_000)
-    lease_seconds: Seconds = 5
+    lease_seconds: float = Field(default=5, ge=0.1, le=7 * 86400, allow_inf_nan=False)
     max_attempts: int = Field(default=5, ge=1)
     provider_retries: int = Field(default=6, ge=1, le=100)
     timeout_first_token: Seconds = 120

@@ -40,6 +40,8 @@ def main() -> int:
     )
     # arq tells each job's start and end at INFO; ours are told where they matter.
     logging.getLogger("arq").setLevel(logging.WARNING)
+    # This one tells each request's URL at INFO, with the password that it may hold.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     if "--check" in sys.argv[1:]:
         return uvloop.run(_check(settings, url))
     for sentence in unheeded():

@@ -196,6 +196,9 @@ class Answer:
         )
         self._unstepped = None
         self._text_chars = self.attempt.before.text_chars
+        if self.attempt.claim.cancel_asked:
+            # The text so far stays, and another model's must not be joined to it.
+            self._stoppable.stop(Stop.CANCELLED)
 
     async def _end(self, end: Done | Failed) -> None:
         usage = self._spent

@@ -256,7 +256,8 @@ class LeasedWorker(Worker):
     def _lease_lost(self, message_id: str) -> None:
         self._forget(message_id)
         run = self._runs.get(message_id)
-        if run is not None:
+        if run is not None and not run.over:
+            _log.warning("the lease of %s is lost", message_id)
             run.stop(Stop.LEASE_LOST)
 
     def _cancelled(self, message_id: str) -> None:

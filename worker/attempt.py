@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from rejoin.shared import log, record, turns
-from rejoin.shared.errors import CancelAsked, MessageMissing, NotItsTurn
+from rejoin.shared import record, stored, turns
+from rejoin.shared.errors import CancelAsked, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
-from rejoin.shared.fold import Message, fold
+from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
@@ -100,18 +100,13 @@ async def begin(
             held=held,
         ),
     )
-    stored = await insist(message_id, lambda: record.load_with_request(redis, message_id))
-    if stored is None:
-        raise MessageMissing(message_id)
-    found, request = stored
+    found = await insist(message_id, lambda: stored.load(redis, message_id))
+    request, message = found.request, fold(found.frames)
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # After the claim: what was first before it may be another by now. An end may come out of turn.
-    if not to_end and not await insist(message_id, lambda: _is_first(kit, found)):
+    if not to_end and not await insist(message_id, lambda: _is_first(kit, found.record)):
         await insist(message_id, lambda: record.hand_over(redis, message_id, token))
         raise NotItsTurn(message_id)
-    message = Message()
-    if claim.attempt > 1:
-        message = fold(await insist(message_id, lambda: log.read_all(redis, message_id)))
     before = left_as_it_is(message) if to_end else takeover_of(message)
     writer = Writer(
         kit.appender,
@@ -122,7 +117,7 @@ async def begin(
         stop=stoppable.stop,
     )
     for event, private in opening(
-        found,
+        found.record,
         claim.attempt,
         worker_id=kit.worker_id,
         newest=before.newest,
@@ -132,7 +127,7 @@ async def begin(
         used=used,
     ):
         writer.put(event, private)
-    return Attempt(found, request, claim, writer, before, spent_of(message, request))
+    return Attempt(found.record, request, claim, writer, before, spent_of(message, request))
 
 
 async def _is_first(kit: Kit, found: Record) -> bool:

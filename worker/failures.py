@@ -33,5 +33,7 @@ def timeout_of(reason: Stop) -> ProviderError | None:
 
 def exhausted(runs: int) -> Failed:
     """The `failed` event of a message that lost too many workers."""
-    text = f"{runs} runs of this message were lost with their workers"
+    one = runs == 1
+    lost = f"{runs} {'run' if one else 'runs'} of this message {'was' if one else 'were'} lost with"
+    text = f"{lost} {'its worker' if one else 'their workers'}"
     return Failed(FailureCode.ATTEMPTS_EXHAUSTED, text, retryable=True)

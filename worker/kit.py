@@ -12,6 +12,7 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
+from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.validation import Validation
 from rejoin.worker.writer import Appender
@@ -34,6 +35,7 @@ class Kit:
     worker_id: str
     database: Database
     validation: Validation = field(default_factory=Validation)
+    openings: Openings = field(default_factory=Openings)
 
     @property
     def ender(self) -> Ender:

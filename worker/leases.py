@@ -68,7 +68,6 @@ class Leases:
             for message_id in lost:
                 # One that was completed, or taken anew, while the call was under way is not lost.
                 if self.held.get(message_id) == held[message_id]:
-                    _log.warning("the lease of %s is lost", message_id)
                     self._lost(message_id)
         await show_life(
             self._redis,

@@ -41,10 +41,14 @@ class Outcome(StrEnum):
 
 
 class Run:
-    """One run at a message under a lease on its job."""
+    """One run at a message under a lease on its job.
+
+    `over`: it writes no more and gives its lease back, which a renewal may find gone already.
+    """
 
     def __init__(self, kit: Kit, message_id: str, job_token: str) -> None:
         self.message_id = message_id
+        self.over = False
         self._kit = kit
         self._job_token = job_token
         self._stoppable = Stoppable()
@@ -65,6 +69,7 @@ class Run:
         try:
             while outcome is Outcome.AGAIN:
                 self._stoppable.forgive()
+                self.over = False
                 outcome = await self._attempt()
                 if outcome is Outcome.ENDED:
                     outcome = await self._finish()
@@ -84,17 +89,18 @@ class Run:
     async def _attempt(self) -> Outcome:
         self._token = secrets.token_hex(8)
         try:
-            # The lease may be long over: of a worker that was paused, or that waited for Redis. A
-            # claim then would fence the new owner in the middle of its run.
-            if await insist(self.message_id, self._lost_lease):
-                return Outcome.LEFT
-            attempt = await begin(
-                self._kit,
-                self.message_id,
-                self._stoppable,
-                token=self._token,
-                seen_attempt=self._seen_attempt,
-            )
+            with self._kit.openings:
+                # The lease may be long over: of a worker that was paused, or that waited for Redis.
+                # A claim then would fence the new owner in the middle of its run.
+                if await insist(self.message_id, self._lost_lease):
+                    return Outcome.LEFT
+                attempt = await begin(
+                    self._kit,
+                    self.message_id,
+                    self._stoppable,
+                    token=self._token,
+                    seen_attempt=self._seen_attempt,
+                )
             self._seen_attempt = attempt.claim.attempt
             return await self._work(attempt)
         except MessageMissing:
@@ -132,6 +138,8 @@ class Run:
             done = Done(before.finish_reason, before.text_chars)
             await attempt.end(attempt.spent, done, text_chars=before.text_chars)
             return Outcome.ENDED
+        if attempt.claim.attempt > 1:
+            await self._kit.openings.settled()
         try:
             await answer.run()
         except Stopped as stopped:
@@ -168,6 +176,7 @@ class Run:
 
     async def _finish(self) -> Outcome:
         """See to what follows the end, once it is known to be written."""
+        self.over = True
         tries = 0
 
         async def finish() -> None:
@@ -200,6 +209,7 @@ class Run:
         )
 
     async def _see_to_the_job(self, outcome: Outcome) -> None:
+        self.over = True
         redis, message_id, token = self._kit.redis, self.message_id, self._job_token
         match outcome:
             case Outcome.HANDED_OVER:

@@ -9,7 +9,18 @@ from typing import Final
 
 from tests.bench.machine import busy_share, description, raise_file_limit
 from tests.bench.plan import Plan, say
-from tests.bench.rows import chunks, delivery, job_start, memory, polling, relay, replay, saving
+from tests.bench.rows import (
+    chunks,
+    delivery,
+    job_start,
+    leases,
+    memory,
+    polling,
+    relay,
+    replay,
+    saving,
+    survival,
+)
 from tests.bench.table import Line, markdown
 
 _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
@@ -23,6 +34,9 @@ _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
     "polling": polling.polling,
     "relay": relay.relay,
     "saving": saving.saving,
+    "killed": survival.killed,
+    "handover": survival.handover,
+    "leases": leases.leases,
 }
 
 
@@ -30,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the rows that were named, or all; return the exit code: 1 where one is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(_ROWS)}")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of some minutes")
     chosen = parser.parse_args(arguments)
     unknown = [row for row in chosen.rows if row not in _ROWS]
     if unknown:

@@ -14,6 +14,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.sse_reader import SseFrame, open_tail
 
 KEY = "sk-test-secret-0123456789abcdefghij"
+PASSWORD = "a-word-that-passes"
 
 
 @asynccontextmanager
@@ -148,3 +149,17 @@ async def test_a_killed_workers_call_is_made_again_by_the_next(own_redis: RedisS
         assert usage["estimated"] is True
         assert usage["input_tokens"] > 7
         assert usage["output_tokens"] > 60
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_a_password_in_the_providers_address_is_not_logged(
+    own_redis: RedisServer, level: str
+) -> None:
+    async with ProviderServer() as server:
+        address = server.base_url.replace("//", f"//somebody:{PASSWORD}@")
+        settings = {"OPENAI_BASE_URL": address, "REJOIN_LOG_LEVEL": level}
+        with rejoin_stack(own_redis, settings=settings) as stack:
+            async with caller(stack.url) as api:
+                frames = await api.log(await ask(api, "words=3"))
+                assert frames[-1].event == "done"
+            assert PASSWORD not in stack.worker.said()

@@ -250,7 +250,9 @@ class World:
         if self.messages:
             message_id = self._any_message()
             found = await record.load(self.redis, message_id)
-            if found is not None and found.cancel_asked and found.status is Status.QUEUED:
+            if found is None or not found.cancel_asked or found.ended:
+                return
+            if found.status is Status.QUEUED or await queue.is_due(self.redis, message_id):
                 self.messages[message_id].claims.add("api")
                 await self._perhaps_again(lambda: end_message(self.ender, message_id))
 

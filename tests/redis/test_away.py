@@ -41,9 +41,9 @@ async def test_a_full_redis_is_away_and_keeps_no_half_of_a_batch(client: Redis) 
     sent = batch(message_id, owner, 0, [start(message_id), "one", "two"])
     try:
         await client.config_set("maxmemory", "1")
-        with pytest.raises(LogUnavailable):
+        with pytest.raises(LogUnavailable, match="out of memory"):
             await log.append(client, sent)
-        with pytest.raises(LogUnavailable):
+        with pytest.raises(LogUnavailable, match="out of memory"):
             await accept(client)
         with pytest.raises(LogUnavailable):
             await claim(client, message_id, "b")

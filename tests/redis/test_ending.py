@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import ending, keys, log, queue, record, turns
+from rejoin.shared import ending, keys, log, queue, record, stored, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import Fenced, LogEnded, LogWentBack
 from rejoin.shared.events import Failed, FailureCode
-from rejoin.shared.frames import Frame
 from rejoin.shared.record import Status
+from rejoin.shared.stored import Stored
 from tests.support.messages import LIFE, accept, batch, claim, end, ids, place, post, start
 
 FAILURE = Failed(FailureCode.INTERNAL, "the job could not be run", retryable=True)
@@ -190,14 +190,14 @@ def _once_before_the_append(
     monkeypatch: pytest.MonkeyPatch, happen: Callable[[], Awaitable[object]]
 ) -> None:
     """Let something happen between an ender's claim and its append, the first time."""
-    read_all, left = log.read_all, [happen]
+    load, left = stored.load, [happen]
 
-    async def interrupted(redis: Redis, message_id: str) -> list[Frame]:
+    async def interrupted(redis: Redis, message_id: str) -> Stored:
         if left:
             await left.pop()()
-        return await read_all(redis, message_id)
+        return await load(redis, message_id)
 
-    monkeypatch.setattr(ending.log, "read_all", interrupted)
+    monkeypatch.setattr(ending.stored, "load", interrupted)
 
 
 async def test_the_worker_that_was_overtaken_writes_nothing_more(

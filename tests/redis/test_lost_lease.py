@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import cast
 
 import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, queue, record
+from rejoin.shared.ending import aftermath
 from rejoin.shared.fold import fold
+from rejoin.worker import run
+from rejoin.worker.providers.base import Chunk
 from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
 from tests.support.in_process import (
@@ -20,7 +23,7 @@ from tests.support.in_process import (
     worker_on,
 )
 from tests.support.messages import batch, claim, ids, place, post, start, until, until_true
-from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
+from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 
 
 async def lease(redis: Redis, token: str) -> None:
@@ -44,6 +47,29 @@ async def test_a_dead_workers_message_is_taken_over_when_its_lease_ends(
     usage = fold(frames).usage
     assert usage is not None
     assert usage["estimated"] is True  # both runs are billed, and the first had no time to report
+
+
+async def test_a_crowd_of_takeovers_all_open_before_the_first_calls_its_provider(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    lost = []
+    for _ in range(100):
+        message_id = await post(redis, model=SCRIPT)
+        owner = await claim(redis, message_id, "lost")
+        await log.append(redis, batch(message_id, owner, 0, [start(message_id)]))
+        lost.append(message_id)
+    opening = list[int]()
+
+    class Asked(ScriptedProvider):
+        async def _play(self, script: Sequence[Line]) -> AsyncIterator[Chunk]:
+            opening.append(running.kit.openings.under_way)
+            async for chunk in super()._play(script):
+                yield chunk
+
+    async with worker_on(clean_redis_url, Asked(answer("here"))) as running:
+        for message_id in lost:
+            await until_ended(redis, message_id)
+    assert opening == [0] * len(lost)
 
 
 async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
@@ -92,6 +118,24 @@ async def test_a_worker_hears_from_its_beat_that_a_lease_is_lost(
         await until_true(lambda: provider.open == 0)
     assert (await place(redis, message_id)).owner == b"another"
     assert await ids(redis, message_id) == ["1-0", "1-1"]
+
+
+async def test_a_job_that_is_done_is_no_lost_lease(
+    clean_redis_url: str,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def told_late(client: Redis, message_id: str, *, job_token: str) -> bool:
+        done = await aftermath(client, message_id, job_token=job_token)
+        await until_true(lambda: message_id not in running.worker._leases.held)
+        return done
+
+    monkeypatch.setattr(run, "aftermath", told_late)
+    provider = ScriptedProvider(answer("here"))
+    async with worker_on(clean_redis_url, provider, lease_seconds=0.6) as running:
+        await until_ended(redis, await post(redis, model=SCRIPT))
+    assert "is lost" not in caplog.text
 
 
 @pytest.mark.parametrize("lost", ["all", "tail", "claim", "record"])

@@ -14,6 +14,7 @@ from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Status
+from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.providers.base import Chunk, ModelRequest, TextChunk
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.messages import accept, enqueue, place, post, until, until_true
@@ -356,3 +357,24 @@ async def test_what_a_provider_is_asked_is_what_was_accepted(
     assert isinstance(asked, ModelRequest)
     assert (asked.model, asked.reference) == ("x", message_id)
     assert [(turn.role, turn.content) for turn in asked.turns] == [("user", "the words")]
+
+
+async def test_a_cancel_that_only_the_next_claim_tells_of_asks_no_fallback(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    broken = ProviderError("broke off", code="provider_unavailable", retryable=True)
+    flagged = asyncio.Event()
+    provider = ScriptedProvider([*texts("its text "), flagged, broken], answer("another's"))
+    async with worker_on(clean_redis_url, provider):
+        message_id = await accept(redis, model=SCRIPT)
+        request = StoredRequest(SCRIPT, [StoredTurn("user", "x")], fallbacks=[SCRIPT])
+        await redis.set(keys.request(message_id), request.encode())
+        await enqueue(redis, message_id)
+        await until_events(redis, message_id, 2)
+        # The publish is lost, as while the subscription is away.
+        await cast(Awaitable[int], redis.hset(keys.record(message_id), "cancel", "1"))
+        flagged.set()
+        frames = await until_ended(redis, message_id)
+    assert fold(frames).text == "its text "
+    assert told(frames)[-1] == ("done", {"finish_reason": "cancelled", "text_chars": 9})
+    assert len(provider.calls) == 1

@@ -40,13 +40,16 @@ def random_cuts(seed: int, *, least: int, most: int, count: int | None = None) -
 
 
 class CuttingProxy:
-    """Listens on 127.0.0.1:`port` and passes bytes on to the target, until a cut."""
+    """Listens on 127.0.0.1:`port` and passes bytes on to the target, until a cut.
+
+    `target_port` may be changed: connections that come later lead there.
+    """
 
     def __init__(self, target_port: int, cuts: Iterable[Cut]) -> None:
         self.port = 0
         self.connections = 0
         self.cut_connections = 0
-        self._target_port = target_port
+        self.target_port = target_port
         self._cuts = iter(cuts)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -69,7 +72,7 @@ class CuttingProxy:
         self._writers.add(client_writer)
         try:
             server_reader, server_writer = await asyncio.open_connection(
-                "127.0.0.1", self._target_port
+                "127.0.0.1", self.target_port
             )
             writers.append(server_writer)
             was_cut = await _pass_both_ways(

@@ -10,7 +10,7 @@ Command = tuple[bytes, ...]
 
 
 class ScriptedRedis:
-    """Takes connections, keeps their commands, and answers nothing by itself but PING."""
+    """Takes connections, keeps their commands, and answers nothing itself but PING and CLIENT."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -41,6 +41,9 @@ class ScriptedRedis:
     def _take(self, command: Command, writer: asyncio.StreamWriter) -> None:
         if command[0] == b"PING":
             writer.write(b"+PONG\r\n")
+            return
+        if command[0] == b"CLIENT":  # how redis-py begins
+            writer.write(b"+OK\r\n")
             return
         self.commands.append(command)
         self._news.set()

@@ -77,3 +77,14 @@ def test_the_same_seed_gives_the_same_cuts() -> None:
     assert first == second
     assert all(10 <= cut.down <= 99 for cut in first if cut.down is not None)
     assert {cut.reset for cut in first} == {True, False}
+
+
+async def test_a_moved_target_gets_the_later_connections_and_keeps_the_earlier() -> None:
+    async with echo() as port, echo() as other, cutting_proxy(port) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        proxy.target_port = other
+        assert await talk(proxy.port, b"abc") == b"abc"
+        writer.write(b"a")
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(1) == b"a"
+        writer.transport.abort()

@@ -63,6 +63,21 @@ async def test_a_running_message_is_left_to_its_worker(context: Context, message
     assert await record.cancelled_of(context.redis, [message_id]) == [message_id]
 
 
+@pytest.mark.parametrize("handed_over", [True, False], ids=["handed over", "lease ended"])
+async def test_a_message_between_two_workers_ends_without_waiting_for_the_next(
+    context: Context, message_id: str, *, handed_over: bool
+) -> None:
+    lease_seconds = 5 if handed_over else 0
+    await queue.lease(context.redis, token="t", lease_seconds=lease_seconds, most=1, take_over=True)
+    await claim(context, message_id, "a worker")
+    if handed_over:
+        assert await record.hand_over(context.redis, message_id, "t")
+        assert await queue.release(context.redis, message_id, "t")
+    answer = await cancelled(context, message_id)
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    assert (await events(context, message_id))[-1] == "done"
+
+
 async def test_a_message_that_an_api_could_not_end_is_ended_by_the_next_cancel(
     context: Context, message_id: str
 ) -> None:

@@ -50,6 +50,7 @@ WRONG = [
     ("REJOIN_MAX_JOBS", "many"),
     ("REJOIN_MAX_JOBS", "1.5"),
     ("REJOIN_LEASE_SECONDS", "0"),
+    ("REJOIN_LEASE_SECONDS", "0.0001"),
     ("REJOIN_LEASE_SECONDS", "-5"),
     ("REJOIN_LEASE_SECONDS", "nan"),
     ("REJOIN_LEASE_SECONDS", "inf"),
