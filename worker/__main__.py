@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -80,6 +81,9 @@ async def _serve(settings: Settings, url: str) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
+        # What is there by now stays: no collection need look at all of it again.
+        gc.collect()
+        gc.freeze()
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)
