@@ -20,11 +20,11 @@ from rejoin.shared.errors import (
     SettingsError,
 )
 from rejoin.shared.fold import Message, fold
+from rejoin.shared.history import rows_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
 from rejoin.shared.unsaved import Lease
 from rejoin.worker.backoff import pause_seconds
-from rejoin.shared.history import rows_of
 from rejoin.worker.kit import Kit
 
 POLL_SECONDS: Final = 0.5
