@@ -223,13 +223,15 @@ async def order(redis: Redis, conversation_id: str) -> list[str]:
 async def owner_of(redis: Redis, conversation_id: str) -> str | None:
     """Return whose the conversation is; None where Redis does not know it (any more).
 
+    One that was deleted is not known.
+
     Raises:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        name = keys.conversation(conversation_id)
-        owner = await cast(Awaitable[bytes | None], redis.hget(name, "owner"))
-    return None if owner is None else owner.decode()
+        fields = redis.hmget(keys.conversation(conversation_id), ["owner", "deleted"])
+        owner, deleted = await cast(Awaitable[list[bytes | None]], fields)
+    return None if owner is None or deleted is not None else owner.decode()
 
 
 def _placing(
