@@ -1,14 +1,11 @@
 """What a later message shows its model, wherever the messages before it are by then."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, own_lists, queue, record, turns
+from rejoin.shared import keys, log, own_lists, record
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import DatabaseUnavailable, ProviderError
@@ -16,17 +13,12 @@ from rejoin.shared.events import FailureCode, FinishReason
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.own_lists import ListedModel
-from rejoin.shared.request import StoredRequest, StoredTurn
-from rejoin.worker.providers.anthropic import AnthropicProvider
 from rejoin.worker.providers.base import FinishChunk, ModelRequest, ThinkingChunk
-from rejoin.worker.providers.openai import OpenAIProvider
 from rejoin.worker.save import Saver
-from tests.providers.anthropic_wire import BODIES, REDACTED, SIGNED
-from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
-from tests.support.messages import LIFE, MODEL, enqueue, new_record, post, until
+from tests.database.talk import Talk
+from tests.support.in_process import until_ended, until_events, worker_on
+from tests.support.messages import LIFE, MODEL
 from tests.support.postgres_server import PostgresServer
-from tests.support.provider_script import Answer
-from tests.support.provider_server import ProviderServer
 from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 
 AWAY = "postgresql+asyncpg://nobody@127.0.0.1:1/none"
@@ -34,73 +26,6 @@ BROKE = ProviderError("broke", code=FailureCode.PROVIDER_UNAVAILABLE, retryable=
 BLOCK = {"type": "thinking", "thinking": "hm", "signature": "s"}
 
 Shown = list[tuple[str, object]]
-
-
-class Talk:
-    """A conversation whose messages are posted without an API."""
-
-    def __init__(self, redis: Redis, url: str, database_url: str) -> None:
-        self.redis, self.url, self.database_url = redis, url, database_url
-        self.id = new_message_id()
-
-    async def ask(self, text: str, parent_id: str | None = None, **fields: Any) -> str:
-        """Post a message after `parent_id`; its id."""
-        plain = {"model": SCRIPT, "conversation_id": self.id, "parent_id": parent_id}
-        return await post(self.redis, text, **(plain | fields))
-
-    async def ask_again(self, message_id: str) -> str:
-        """Post another answer to the turn that a message answers; its id."""
-        stored = await record.load_with_request(self.redis, message_id)
-        assert stored is not None
-        asked = stored[1]
-        parent_id = asked.turns[-1].id if asked.turns else asked.parent_id
-        request = StoredRequest(SCRIPT, [], parent_id=parent_id, regenerate=message_id)
-        return await self._post(request)
-
-    async def ask_with_id(self, text: str, parent_id: str | None = None) -> str:
-        """Post a message whose turn has an id, as the API gives it one; the message's id."""
-        own = [StoredTurn("user", text, new_message_id())]
-        return await self._post(StoredRequest(SCRIPT, own, parent_id=parent_id))
-
-    async def _post(self, request: StoredRequest) -> str:
-        new = new_record(None, self.id, model=SCRIPT)
-        indexed_at = await queue.index(self.redis, new.message_id, most_due=1000)
-        await turns.place_again(self.redis, new, life_seconds=LIFE)
-        await record.accept(self.redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
-        await enqueue(self.redis, new.message_id)
-        return new.message_id
-
-    async def told(
-        self, provider: Any, text: str, parent_id: str | None = None, **fields: Any
-    ) -> tuple[str, Message]:
-        """Post a message and let a worker with `provider` answer it; its id and its log."""
-        settings = {name: fields.pop(name) for name in ("provider_retries",) if name in fields}
-        message_id = await self.ask(text, parent_id, **fields)
-        return message_id, await self.run(provider, message_id, **settings)
-
-    async def run(self, provider: Any, message_id: str, **settings: Any) -> Message:
-        """Let a worker with `provider` work until a message has ended; its log."""
-        plain = {"database_url": self.database_url, "lease_seconds": 0.5}
-        async with worker_on(self.url, provider, **(plain | settings)):
-            return fold(await until_ended(self.redis, message_id, within=20))
-
-    async def saved(self, *, gone: Sequence[str] = ()) -> None:
-        """Wait until all is saved; forget the logs of `gone`, as after their life."""
-        await until(self._all_saved)
-        for message_id in gone:
-            await self.redis.delete(*keys.of_message(message_id))
-
-    async def _all_saved(self) -> bool:
-        return not await self.redis.zcard(keys.UNSAVED)
-
-
-@pytest.fixture
-async def talk(redis: Redis, clean_redis_url: str, empty_url: str) -> Talk:
-    """A conversation, nothing in it, on a migrated database of either kind."""
-    database = Database(empty_url)
-    await schema.migrate(database)
-    await database.aclose()
-    return Talk(redis, clean_redis_url, empty_url)
 
 
 @pytest.fixture
@@ -462,56 +387,3 @@ async def test_the_echo_says_the_last_turn_and_not_those_before_it(talk: Talk) -
     assert message.text == "two"
     assert message.usage is not None
     assert message.usage["input_tokens"] == 3
-
-
-OPENAI = Answer(
-    [
-        b'data: {"choices":[{"index":0,"delta":{"content":"fine"},"finish_reason":"stop"}]}\n\n',
-        b"data: [DONE]\n\n",
-    ]
-)
-ANTHROPIC = Answer([BODIES["anthropic_thinking"]])
-REFUSED = Answer([b'{"error":{"message":"no"}}'], status=400, content_type="application/json")
-
-
-async def through(talk: Talk, server: ProviderServer, opened: Any, played: Answer) -> Any:
-    """Three messages, the second one refused; the body of the third call."""
-    server.play(played, REFUSED, played)
-    async with aclosing(opened) as provider:
-        first, _ = await talk.told(provider, "one")
-        await talk.saved(gone=[first])
-        second, _ = await talk.told(provider, "two", first)
-        _, message = await talk.told(provider, "three", second, system="be brief")
-    assert message.end is not None
-    assert message.end.name == "done"
-    return server.requests[2].json
-
-
-async def test_openai_is_sent_the_history_in_its_own_words(talk: Talk) -> None:
-    async with ProviderServer() as server:
-        provider = OpenAIProvider({"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"})
-        body = await through(talk, server, provider, OPENAI)
-    assert body["messages"] == [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "fine"},
-        {"role": "user", "content": "two"},
-        {"role": "user", "content": "three"},
-    ]
-
-
-async def test_anthropic_is_sent_the_history_with_its_signed_thinking(talk: Talk) -> None:
-    async with ProviderServer() as server:
-        url = server.base_url.removesuffix("/v1")
-        provider = AnthropicProvider({"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "k"})
-        body = await through(talk, server, provider, ANTHROPIC)
-
-    def text(said: str) -> dict[str, str]:
-        return {"type": "text", "text": said}
-
-    assert body["system"] == "be brief"
-    assert body["messages"] == [
-        {"role": "user", "content": [text("one")]},
-        {"role": "assistant", "content": [SIGNED, REDACTED, text("4")]},
-        {"role": "user", "content": [text("two"), text("three")]},
-    ]
