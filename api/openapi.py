@@ -144,24 +144,16 @@ def _conversations() -> Schema:
 
 
 def _conversation() -> Schema:
-    named = {**_ID, "name": "conversation_id"}
-    return {
-        "get": {
-            "operationId": "getConversation",
-            "summary": "The path to its newest message, queued ones too",
-            "parameters": [named],
-            "responses": {"200": _ok("Conversation"), **_problems("404", "503")},
-        },
-        "delete": {
-            "operationId": "deleteConversation",
-            "summary": "Cancel what runs of it, and delete it with its messages, for good",
-            "parameters": [named],
-            "responses": {
-                "204": {"description": "It is deleted, or was before"},
-                **_problems("404", "503"),
-            },
-        },
+    named: Schema = {**_ID, "name": "conversation_id"}
+    read = _get("getConversation", "The path to its newest message", "Conversation", "404", "503")
+    deleted: Schema = {"description": "It is deleted, or was before"}
+    delete: Schema = {
+        "operationId": "deleteConversation",
+        "summary": "Cancel what runs of it, and delete it with its messages, for good",
+        "parameters": [named],
+        "responses": {"204": deleted, **_problems("404", "503")},
     }
+    return {"get": {**read, "parameters": [named]}, "delete": delete}
 
 
 def _get(operation: str, summary: str, shape: str, *statuses: str) -> Schema:
