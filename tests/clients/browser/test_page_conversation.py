@@ -188,3 +188,24 @@ async def test_earlier_turns_are_text_and_say_how_they_ended(page: Page, stack: 
         "<b>half</b>",
         "failed: no <i>key</i> · 3 + 2 tokens · price unknown",
     ]
+
+
+async def test_a_reload_shows_what_runs_and_then_what_waits_behind_it(
+    page: Page, stack: Stack
+) -> None:
+    await open_page(page, stack.url)
+    await ask(page, WORDS, "demo/echo?rate=5")
+    await until_shown(page, "word-1 ")
+    behind = {"model": "demo/echo?rate=0", "input": "behind", "conversation_id": page.url[-36:]}
+    reply = await page.request.post(f"{stack.url}/api/messages", data=behind)
+    assert reply.status == 202
+    await page.reload()
+    await until_shown(page, "word-1 ")
+    await page.get_by_role("button", name="Stop").click()
+    await until_shown(page, "behind")
+    await expect_state(page, "ended")
+    turns = await earlier(page).locator(".turn").all_text_contents()
+    assert turns[0] == WORDS
+    assert turns[1].startswith("word-0 word-1 ")
+    await expect(page.get_by_label("You wrote")).to_have_text("behind")
+    await expect(earlier(page)).to_contain_text("cancelled")
