@@ -13,6 +13,7 @@ from rejoin.api import problems
 from rejoin.api.context import Context
 from rejoin.api.drain import drain_on_signal
 from rejoin.api.endpoints.cancel import CancelEndpoint
+from rejoin.api.endpoints.conversations import ConversationsEndpoints
 from rejoin.api.endpoints.events import EVENTS_PATH, EventsEndpoint
 from rejoin.api.endpoints.health import HealthEndpoints
 from rejoin.api.endpoints.messages import MessagesEndpoint
@@ -49,7 +50,7 @@ class Application:
             self._app = CORSMiddleware(
                 self._dispatch,
                 allow_origins=origins,
-                allow_methods=("GET", "HEAD", "POST"),
+                allow_methods=("GET", "HEAD", "POST", "DELETE"),
                 allow_headers=_CORS_ALLOWED,
                 expose_headers=_CORS_EXPOSED,
             )
@@ -118,12 +119,15 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
 
 def _routes(context: Context) -> list[BaseRoute]:
     health = HealthEndpoints(context)
+    conversations = ConversationsEndpoints(context)
     static = StaticPage()
     message = "/api/messages/{message_id}"
     return [
         Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
         Route(message, SnapshotEndpoint(context).get, methods=["GET"]),
         Route(f"{message}/cancel", CancelEndpoint(context).post, methods=["POST"]),
+        Route("/api/conversations", conversations.list, methods=["GET"]),
+        Route("/api/conversations/{conversation_id}", conversations.one, methods=["GET", "DELETE"]),
         Route("/api/models", ModelsEndpoint(context).get, methods=["GET"]),
         Route("/healthz", health.healthz, methods=["GET"]),
         Route("/readyz", health.readyz, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""The bound of what a request asks of Redis: an answer within 5 s, whatever Redis does."""
+"""The bound of what a request asks of Redis and the database: an answer within 5 s."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,8 +18,36 @@ async def redis_answers(seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
     Raises:
         Unavailable: the time is up. What was sent may or may not have been stored.
     """
+    async with _in_time(seconds, "Redis did not answer in time"):
+        yield
+
+
+@asynccontextmanager
+async def database_answers(seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
+    """Bound a block that waits for the database.
+
+    Raises:
+        Unavailable: the time is up.
+    """
+    async with _in_time(seconds, "the database did not answer in time"):
+        yield
+
+
+@asynccontextmanager
+async def both_answer(seconds: float = ANSWER_SECONDS) -> AsyncIterator[None]:
+    """Bound a block that waits for Redis and for the database.
+
+    Raises:
+        Unavailable: the time is up. What was sent may or may not have been stored.
+    """
+    async with _in_time(seconds, "Redis or the database did not answer in time"):
+        yield
+
+
+@asynccontextmanager
+async def _in_time(seconds: float, otherwise: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise Unavailable("Redis did not answer in time") from error
+        raise Unavailable(otherwise) from error

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Final
 
+from rejoin.api import archive
 from rejoin.api.bounds import redis_answers
 from rejoin.shared import log, record
 from rejoin.shared.errors import BadRequest, NotFound
@@ -28,25 +29,26 @@ async def page_of_events(
     Raises:
         NotFound: no such message, or another owner's.
         BadRequest: a `limit` or `wait` out of its bounds.
-        Unavailable: Redis is away.
+        Unavailable: Redis is away, or the database where it is needed.
     """
     limit = int(_number(query, "limit", default=log.PAGE, least=1, most=MOST_EVENTS, whole=True))
     wait_seconds = _number(query, "wait", default=0, least=0, most=MOST_WAIT_SECONDS)
     page = await _look(context, message_id, owner, after, limit)
+    if page is None:
+        return await _archived_page(context, message_id, owner, after, limit)
     if wait_seconds and _nothing_new(page, after):
-        page = await _wait(context, message_id, owner, after, limit, wait_seconds)
+        page = await _wait(context, message_id, owner, after, limit, wait_seconds, page)
     events = []
     if after is not None and (page.newest is None or page.newest < after):
         async with redis_answers():
             found = await record.load(context.redis, message_id)
         events.append(_event(position_unknown(found)))
         after = None
-        page = await _look(context, message_id, owner, None, limit)
+        page = await _look(context, message_id, owner, None, limit) or page
     events += [_event(frame) for frame in page.frames]
     last = page.last or after
-    ended = b"true" if page.ended and last == page.newest else b"false"
-    following = b"null" if last is None else b'"%s"' % bytes(last)
-    return b'{"events":[%s],"next":%s,"ended":%s}' % (b",".join(events), following, ended)
+    following = b"" if last is None else bytes(last)
+    return _encoded(events, following, ended=page.ended and last == page.newest)
 
 
 async def _wait(
@@ -56,12 +58,14 @@ async def _wait(
     after: EventId | None,
     limit: int,
     wait_seconds: float,
+    page: log.Page,
 ) -> log.Page:
     until = time.monotonic() + wait_seconds
     # Watch first: what is published between the look and the wait would be lost else.
     async with context.hub.watch(message_id) as watch:
         while True:
-            page = await _look(context, message_id, owner, after, limit)
+            # One that Redis forgot meanwhile has ended: the next page is the archive's.
+            page = await _look(context, message_id, owner, after, limit) or page
             left = until - time.monotonic()
             if not _nothing_new(page, after) or left <= 0 or context.hub.draining:
                 return page
@@ -75,12 +79,36 @@ def _nothing_new(page: log.Page, after: EventId | None) -> bool:
 
 async def _look(
     context: "Context", message_id: str, owner: str, after: EventId | None, limit: int
-) -> log.Page:
+) -> log.Page | None:
+    """Read a page; None where Redis does not know the message (any more)."""
     async with redis_answers():
         page = await log.look(context.redis, message_id, after, limit)
+    if page.owner is None:
+        return None
     if page.owner != owner:
         raise NotFound("no such message")
     return page
+
+
+async def _archived_page(
+    context: "Context", message_id: str, owner: str, after: EventId | None, limit: int
+) -> bytes:
+    row = await archive.load(context, message_id, owner)
+    frames = archive.after(row, after)
+    some = frames[:limit]
+    # The `reset` without an id counts for nothing: it comes with the first event, or comes again.
+    if some and not id_of(some[-1]):
+        some = frames[: limit + 1]
+    following = id_of(some[-1]) if some else bytes(after or b"")
+    return _encoded([_event(frame) for frame in some], following, ended=len(some) == len(frames))
+
+
+def _encoded(events: list[bytes], following: bytes, *, ended: bool) -> bytes:
+    return b'{"events":[%s],"next":%s,"ended":%s}' % (
+        b",".join(events),
+        b'"%s"' % following if following else b"null",
+        b"true" if ended else b"false",
+    )
 
 
 def _event(frame: bytes) -> bytes:

@@ -26,7 +26,7 @@ _DETAILS: Final = {
     "413": "The body is over the limit",
     "415": "The body is not JSON",
     "422": "A bad field; `errors` names it",
-    "503": "The queue is full, or Redis is away",
+    "503": "The queue is full, or Redis is away, or the database where it is needed",
 }
 
 
@@ -59,6 +59,8 @@ def _paths() -> Schema:
         message: {"get": _snapshot()},
         f"{message}/events": {"get": _events()},
         f"{message}/cancel": {"post": _cancel()},
+        "/api/conversations": {"get": _conversations()},
+        "/api/conversations/{conversation_id}": _conversation(),
         "/api/models": {"get": _get("listModels", "The models Rejoin knows", "Models")},
         "/healthz": {"get": _get("health", "Whether the process is up", "Health")},
         "/readyz": {"get": _get("readiness", "Whether Redis is there too", "Health", "503")},
@@ -125,6 +127,33 @@ def _cancel() -> Schema:
             **_problems("400", "404", "409", "413", "415", "422", "503"),
         },
     }
+
+
+def _conversations() -> Schema:
+    limit = _query("limit", "Conversations of a page; 20 where it is left out")
+    cursor = _query("cursor", "The next_cursor of the page before")
+    return {
+        "operationId": "listConversations",
+        "summary": "The caller's conversations, the last changed first",
+        "parameters": [
+            {**limit, "schema": {"type": "integer", "minimum": 1, "maximum": 100}},
+            {**cursor, "schema": {"type": "string"}},
+        ],
+        "responses": {"200": _ok("Conversations"), **_problems("422", "503")},
+    }
+
+
+def _conversation() -> Schema:
+    named: Schema = {**_ID, "name": "conversation_id"}
+    read = _get("getConversation", "The path to its newest message", "Conversation", "404", "503")
+    deleted: Schema = {"description": "It is deleted, or was before"}
+    delete: Schema = {
+        "operationId": "deleteConversation",
+        "summary": "Cancel what runs of it, and delete it with its messages, for good",
+        "parameters": [named],
+        "responses": {"204": deleted, **_problems("404", "503")},
+    }
+    return {"get": {**read, "parameters": [named]}, "delete": delete}
 
 
 def _get(operation: str, summary: str, shape: str, *statuses: str) -> Schema:

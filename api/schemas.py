@@ -121,9 +121,11 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
 
 def conversation_of(fields: dict[str, object]) -> tuple[str | None, IfBusy]:
     """The conversation that a body names, and what to do if it is busy; both checked before."""
-    conversation_id = fields.get("conversation_id")
-    if_busy = IfBusy(fields.get("if_busy") or IfBusy.ENQUEUE)
-    return (conversation_id if isinstance(conversation_id, str) else None), if_busy
+    conversation_id, if_busy = fields.get("conversation_id"), fields.get("if_busy")
+    return (
+        conversation_id if isinstance(conversation_id, str) else None,
+        IfBusy(if_busy) if isinstance(if_busy, str) else IfBusy.ENQUEUE,
+    )
 
 
 def _check_parent(body: MessageBody) -> None:

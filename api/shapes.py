@@ -71,6 +71,44 @@ _MODEL: Final = _object(
     }
 )
 
+_CALL: Final = _object(
+    {
+        "tool_call_id": _TEXT,
+        "step": _COUNT,
+        "name": _TEXT,
+        "arguments": {"type": "object"},
+        "result": {},
+        "error": {},
+    }
+)
+_CONVERSATION: Final[Schema] = {"id": _ID, "created_at": _TIME, "updated_at": _TIME}
+_TOLD: Final[Schema] = {
+    "id": _ID,
+    "conversation_id": _ID,
+    "model": _TEXT,
+    "status": _STATUS,
+    "text": _TEXT,
+    "reasoning": _TEXT,
+    "tool_calls": _list(_CALL),
+    "usage": _or_null(_ref("Usage")),
+    "error": _or_null(_ERROR),
+    "attempt": {**_COUNT, "description": "0 while nothing ran"},
+    "attempts": _list(_ATTEMPT),
+    "last_event_id": _or_null(_EVENT_ID),
+    "created_at": _TIME,
+    "started_at": _or_null(_TIME),
+    "finished_at": _or_null(_TIME),
+}
+_IN_CONVERSATION: Final[Schema] = {
+    **_TOLD,
+    "model": _or_null(_TEXT),
+    "role": {"enum": ["system", "user", "assistant"]},
+    "parent_id": _or_null(_ID),
+    "siblings": {**_list(_ID), "description": "Those of the same parent, itself too, by age"},
+    "content": {"oneOf": [_TEXT, _list({"type": "object"})]},
+    "finish_reason": _or_null(_TEXT),
+    "metadata": _or_null({"type": "object"}),
+}
 _WAITING_FOR: Final = _object({"message_id": _ID, "status": _STATUS})
 
 SHAPES: Final[Schema] = {
@@ -87,25 +125,24 @@ SHAPES: Final[Schema] = {
     "Cancelled": _object({"message_id": _ID, "status": _STATUS}),
     "Description": {"type": "object"},
     "Health": _object({"status": {"const": "ok"}}),
+    "Conversation": _object(
+        {
+            **_CONVERSATION,
+            "active_message_id": _or_null(
+                {**_ID, "description": "Whose turn it is: its stream can be found again"}
+            ),
+            "messages": _list(_ref("ConversationMessage")),
+        }
+    ),
+    "ConversationMessage": _object(_IN_CONVERSATION),
+    "Conversations": _object(
+        {"conversations": _list(_object(_CONVERSATION)), "next_cursor": _or_null(_TEXT)}
+    ),
     "Message": _object(
         {
-            "id": _ID,
-            "conversation_id": _ID,
-            "model": _TEXT,
-            "status": _STATUS,
+            **_TOLD,
             "waiting_for": _or_null(_WAITING_FOR),
             "position": _or_null({**_COUNT, "description": "While queued: 0 is the next to run"}),
-            "text": _TEXT,
-            "reasoning": _TEXT,
-            "tool_calls": _list({"type": "object"}),
-            "usage": _or_null(_ref("Usage")),
-            "error": _or_null(_ERROR),
-            "attempt": {**_COUNT, "description": "0 while nothing ran"},
-            "attempts": _list(_ATTEMPT),
-            "last_event_id": _or_null(_EVENT_ID),
-            "created_at": _TIME,
-            "started_at": _or_null(_TIME),
-            "finished_at": _or_null(_TIME),
         }
     ),
     "Models": _object({"models": _list(_MODEL)}),

@@ -184,10 +184,10 @@ class Client:
         return parsed(Conversation, reply)
 
     async def delete_conversation(self, conversation_id: str) -> None:
-        """Delete a conversation and its messages, for good.
+        """Delete a conversation and its messages, for good. Asked twice it is one deletion.
 
         Raises:
-            NotFound: there is no such conversation, any more after a reply was lost.
+            NotFound: there is no such conversation.
             Unavailable, Unreachable, UnexpectedReply: as `send`.
         """
         await self._exchange.ask("DELETE", "conversations", conversation_id)

@@ -11,7 +11,7 @@ from rejoin.shared.fold import Message
 class Change:
     """What one event did: text it added at the end, or that text was taken back before it.
 
-    After `taken_back` the message's own text is what stands.
+    Thinking that is taken back counts too. After `taken_back` the message itself is what stands.
     """
 
     event: Event
@@ -31,9 +31,9 @@ async def changes(tail: Tail, message: Message) -> AsyncIterator[Change]:
             added = str(event.data["text"]) if event.name == "text" else ""
             yield Change(event, added=added)
             continue
-        before = message.text
+        before = message.text, message.reasoning
         message.add(event.id, event.name, event.data)
         if message.gap:
             message.kept.clear()
             tail.start_over()
-        yield Change(event, taken_back=message.text != before)
+        yield Change(event, taken_back=(message.text, message.reasoning) != before)

@@ -63,13 +63,14 @@ class Snapshot(_Reply):
 class Turn(_Reply):
     """A message of a conversation. `parent_id` None: nothing is before it.
 
-    A user's or system's has its `content` (a string, or parts), an assistant's its `text` and what
-    else a snapshot has; where a field is not of its role, it is None.
+    `content` is as it was sent: a string, or parts; `text` is its words. `siblings` have the same
+    parent, itself too, the oldest first: other answers to one turn, for example.
     """
 
     id: str
     parent_id: str | None
     role: str
+    siblings: list[str] = []
     content: JsonValue = None
     model: str | None = None
     status: str | None = None
@@ -89,7 +90,10 @@ class Listed(_Reply):
 
 
 class Conversation(Listed):
-    """A conversation with its messages in order; `active_message_id` is the one that runs."""
+    """A conversation with the messages up to its newest one, in order.
+
+    `active_message_id`: the one whose turn it is, perhaps of another branch; None: all have ended.
+    """
 
     messages: list[Turn]
     active_message_id: str | None

@@ -25,13 +25,15 @@ class Call(NamedTuple):
     """A model call that is over, also one whose step a `reset` took back.
 
     `attempt` is its attempt's place in `attempts`, `used` a Usage as its worker noted it; None:
-    the worker was lost, and there are the characters that it left.
+    the worker was lost, and there are the characters that it left. `shown_chars` is how many it
+    was shown; None: its worker did not say.
     """
 
     attempt: int
     used: Fields | None
     text_chars: int
     reasoning_chars: int
+    shown_chars: int | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Message:
     rejected: dict[str, str] = field(default_factory=dict)
     _text_chars: int = 0
     _reasoning_chars: int = 0
+    _shown_chars: int | None = None
 
     def add(
         self, event_id: EventId | None, name: str, fields: Fields, private: Fields | None = None
@@ -79,14 +82,16 @@ class Message:
         match event.name:
             case "text":
                 self._text_chars += len(str(event.fields["text"]))
+                self._note_shown(event)
             case "reasoning":
                 self._reasoning_chars += len(str(event.fields["text"]))
+                self._note_shown(event)
             case "step":
                 self.rejected = {}
                 used = event.private.get("usage")
                 if isinstance(used, dict):
                     self._end_call(used)
-                self._text_chars = self._reasoning_chars = 0
+                self._next_call()
             case "usage":
                 self._break_off(event.private.get("usage"))
 
@@ -96,7 +101,8 @@ class Message:
         if not (self._text_chars or self._reasoning_chars) or not self.attempts:
             return list(self.calls)
         place = len(self.attempts) - 1
-        return [*self.calls, Call(place, None, self._text_chars, self._reasoning_chars)]
+        left = Call(place, None, self._text_chars, self._reasoning_chars, self._shown_chars)
+        return [*self.calls, left]
 
     def _break_off(self, used: object) -> None:
         """Note a call that never finished its step; `used` is what its worker knew of it."""
@@ -104,7 +110,15 @@ class Message:
             self._end_call(used)
         else:
             self.calls = self.all_calls
+        self._next_call()
+
+    def _next_call(self) -> None:
         self._text_chars = self._reasoning_chars = 0
+        self._shown_chars = None
+
+    def _note_shown(self, event: Kept) -> None:
+        if event.private and isinstance(shown := event.private.get("shown_chars"), int):
+            self._shown_chars = shown
 
     def _end_call(self, used: Fields) -> None:
         self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))

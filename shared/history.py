@@ -7,7 +7,7 @@ from typing import cast
 from uuid import UUID, uuid5
 
 from rejoin.shared.clock import iso
-from rejoin.shared.db.rows import Fields, Spent, StoredCall, StoredMessage
+from rejoin.shared.db.rows import Fields, Spent, StoredCall, StoredMessage, StoredStep
 from rejoin.shared.fold import Message
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
@@ -73,6 +73,7 @@ def _answer(
         started_at=record.started_at,
         finished_at=finished_at,
         tool_calls=tuple(_calls(message)),
+        steps=tuple(_steps(message)),
     )
 
 
@@ -102,6 +103,20 @@ def _spent(usage: Fields | None) -> Spent | None:
         cost_usd=None if cost is None else Decimal(str(cost)),
         estimated=bool(usage["estimated"]),
     )
+
+
+def _steps(message: Message) -> Sequence[StoredStep]:
+    """The finished steps, where they thought, or were not all of it."""
+    steps, text_chars = list[StoredStep](), 0
+    for event in message.kept:
+        if event.name == "text":
+            text_chars += len(str(event.fields["text"]))
+        elif event.name == "step":
+            thinking = cast(list[Fields], event.private.get("thinking", []))
+            steps.append(StoredStep(text_chars, str(event.private.get("model", "")), thinking))
+            text_chars = 0
+    telling = len(steps) > 1 or any(step.thinking for step in steps) or message.named("tool_call")
+    return steps if telling else []
 
 
 def _calls(message: Message) -> Sequence[StoredCall]:

@@ -11,6 +11,8 @@ from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int | float
 
+_sent_once: set[str] = set()  # by this process, to whichever server
+
 
 class Call(NamedTuple):
     """A script with its keys and arguments, for `run_all`."""
@@ -55,6 +57,10 @@ async def run_all(redis: Redis, calls: Sequence[Call]) -> list[object]:
 
     One that fails does not stop those after it; the first failure is raised in the end.
     """
+    # fakeredis closes a connection on whose pipeline it meets a script that it does not know.
+    for call in calls:
+        if call.name not in _sent_once:
+            await load(redis, call.name)
     replies = await _send(redis, calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         for call in calls:
@@ -76,3 +82,4 @@ async def _send(redis: Redis, calls: Sequence[Call]) -> list[object]:
 async def load(redis: Redis, name: str) -> None:
     """Make Redis know a script."""
     await cast(_Runner, redis).script_load(source(name))
+    _sent_once.add(name)

@@ -66,7 +66,7 @@ def _by_attempt(
         else:
             attempt = message.attempts[call.attempt]
             used = estimated(
-                shown,
+                shown if call.shown_chars is None else call.shown_chars,
                 call.text_chars,
                 call.reasoning_chars,
                 model=str(attempt["model"]),

@@ -209,16 +209,29 @@ async def waiting(redis: Redis, conversation_id: str, message_id: str) -> Waitin
     return Waiting(ahead[0].decode(), position) if position else None
 
 
-async def owner_of(redis: Redis, conversation_id: str) -> str | None:
-    """Return whose the conversation is; None where Redis does not know it (any more).
+async def order(redis: Redis, conversation_id: str) -> list[str]:
+    """Return the messages that have a turn, the one whose turn it is first.
 
     Raises:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        name = keys.conversation(conversation_id)
-        owner = await cast(Awaitable[bytes | None], redis.hget(name, "owner"))
-    return None if owner is None else owner.decode()
+        placed = await redis.zrange(keys.turns(conversation_id), 0, -1)
+    return [message_id.decode() for message_id in cast(list[bytes], placed)]
+
+
+async def owner_of(redis: Redis, conversation_id: str) -> str | None:
+    """Return whose the conversation is; None where Redis does not know it (any more).
+
+    One that was deleted is not known.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        fields = redis.hmget(keys.conversation(conversation_id), ["owner", "deleted"])
+        owner, deleted = await cast(Awaitable[list[bytes | None]], fields)
+    return None if owner is None or deleted is not None else owner.decode()
 
 
 def _placing(

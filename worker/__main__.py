@@ -1,7 +1,9 @@
 """`python -m rejoin.worker`: one worker process, until SIGTERM or SIGINT."""
 
+import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -11,14 +13,14 @@ import sys
 
 import uvloop
 from arq.connections import ArqRedis
-from redis.asyncio import Redis
 
 from rejoin.shared import catalogue, prices, queue
-from rejoin.shared.connections import open_redis, redis_or_away
+from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
-from rejoin.shared.errors import RejoinError, SettingsError
+from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
+from rejoin.worker import check
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.registry import Providers
@@ -28,9 +30,12 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the worker; `--check` only looks whether it could. Returns the exit code."""
+    """Run the worker, or only look whether it could. Returns the exit code."""
+    asked = _arguments()
     try:
         settings = load_settings()
+        if asked.check_providers:
+            return uvloop.run(check.check_providers(asked.call))
         url = settings.redis_url_of("worker")
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
@@ -42,8 +47,8 @@ def main() -> int:
     logging.getLogger("arq").setLevel(logging.WARNING)
     # This one tells each request's URL at INFO, with the password that it may hold.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    if "--check" in sys.argv[1:]:
-        return uvloop.run(_check(settings, url))
+    if asked.check:
+        return uvloop.run(check.check(settings, url))
     for sentence in unheeded():
         _log.warning("%s", sentence)
     try:
@@ -82,27 +87,22 @@ async def _serve(settings: Settings, url: str) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
+        # What is there by now stays: no collection need look at all of it again.
+        gc.collect()
+        gc.freeze()
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)
 
 
-async def _check(settings: Settings, url: str) -> int:
-    redis: Redis = open_redis(url)
-    try:
-        with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
-            await redis.ping()
-        await schema.check(settings)
-    except SettingsError as error:
-        sys.stderr.write(f"rejoin worker: {error}\n")
-        return 2
-    except RejoinError as error:
-        sys.stderr.write(f"rejoin worker: {error}\n")
-        return 1
-    finally:
-        await redis.aclose()
-    sys.stdout.write("rejoin worker: settings, Redis and database are in order\n")
-    return 0
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m rejoin.worker", allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="only look whether it could run")
+    parser.add_argument(
+        "--check-providers", action="store_true", help="only look whether they answer, in JSON"
+    )
+    parser.add_argument("--call", metavar="MODEL", help="with that: ask it for one token")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -9,24 +9,24 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from rejoin.shared.clock import now_ms
-from rejoin.shared.errors import LogRefused, ProviderError
+from rejoin.shared.errors import LogRefused, NotFound, ProviderError
 from rejoin.shared.events import Done, Failed, FailureCode, FinishReason, Retry, Step, Usage
-from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import total
-from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.attempt import Attempt, Finished, begin
 from rejoin.worker.backoff import pause_seconds
+from rejoin.worker.context import Context
 from rejoin.worker.deadlines import Deadlines
-from rejoin.worker.failures import DEADLINE, INTERNAL, failure_of, timeout_of
+from rejoin.worker.failures import DEADLINE, HISTORY_GONE, INTERNAL, failure_of, timeout_of
 from rejoin.worker.kit import Kit
-from rejoin.worker.providers.base import ModelRequest, Turn
+from rejoin.worker.providers.base import Turn
 from rejoin.worker.step import Step as ModelCall
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.structured import correction, misfit
+from rejoin.worker.takeover import step_note
 
 _NOTHING: Final = Usage()
 
@@ -41,6 +41,7 @@ class Answer:
         self._kit = kit
         self._stoppable = stoppable
         self._message_id = attempt.record.message_id
+        self._context = Context(kit, attempt.record, attempt.request)
         self._spent = attempt.spent
         self._unstepped: Usage | None = None  # of this attempt alone
         self._text_chars = attempt.before.text_chars
@@ -80,7 +81,13 @@ class Answer:
         while True:
             rejected = self._rejected.get(model)
             shown = [] if rejected is None else await self._correction(rejected)
-            request = model_request(self.attempt.request, self._message_id, shown=shown)
+            try:
+                async with self._stoppable, asyncio.timeout(self._left_seconds()):
+                    request = await self._context.model_request(model, shown)
+            except NotFound:
+                return HISTORY_GONE
+            except TimeoutError:
+                return DEADLINE
             call = ModelCall(request, model, texts=[] if request.response_format else None)
             try:
                 failure = await self._call(model, call)
@@ -138,7 +145,7 @@ class Answer:
         if (failure := await self._misfit(call, finish_reason)) is not None:
             return failure
         done = Done(finish_reason, self._text_chars)
-        step = (Step(1, finish_reason), used)
+        step = Finished(Step(1, finish_reason), used, step_note(used, model, call.thinking))
         await self.attempt.end(
             self._spent, done, text_chars=self._text_chars, step=step, unstepped=others
         )
@@ -231,25 +238,3 @@ def _end_of(reason: Stop, text_chars: int) -> Done | Failed:
 
 def _may_do_better(failure: Failed) -> bool:
     return failure.code is FailureCode.INVALID_OUTPUT and failure.retryable
-
-
-def model_request(
-    request: StoredRequest, reference: str, *, shown: Sequence[Turn] = ()
-) -> ModelRequest:
-    """The model call that an accepted request asks for, its model still to be named.
-
-    `shown` are turns that follow the caller's own.
-    """
-    system = [] if request.system is None else [StoredTurn("system", request.system)]
-    turns = [*system, *request.turns]
-    return ModelRequest(
-        model="",
-        turns=[*(Turn(turn.role, turn.content) for turn in turns), *shown],
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_tokens=request.max_tokens,
-        stop=tuple(request.stop),
-        reasoning_effort=request.reasoning_effort,
-        response_format=request.response_format,
-        reference=reference,
-    )

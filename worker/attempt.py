@@ -1,10 +1,11 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rejoin.shared import record, stored, turns
 from rejoin.shared.errors import CancelAsked, NotItsTurn
-from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
+from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
@@ -14,6 +15,14 @@ from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
 from rejoin.worker.writer import Writer
+
+
+class Finished(NamedTuple):
+    """A finished step: its event, what its call used, and what workers are told of it."""
+
+    event: Step
+    used: Usage
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +45,21 @@ class Attempt:
         end: Done | Failed,
         *,
         text_chars: int,
-        step: tuple[Event, Usage] | None = None,
+        step: Finished | None = None,
         unstepped: Usage | None = None,
     ) -> None:
         """Write the message's last events; a cancel that came first makes it a cancelled end.
 
-        `step` is the last finished step's event and usage, where there is one: it and the end are
-        one append, so that a later attempt finds both or neither. `unstepped` is what this
-        attempt's other calls used, as far as its worker knows.
+        `step` is the last finished one, where there is one: it and the end are one append, so
+        that a later attempt finds both or neither. `unstepped` is what this attempt's other
+        calls used, as far as its worker knows.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
         entries: list[tuple[Event, bytes]] = []
         if step is not None:
-            entries.append((step[0], usage_note(step[1])))
+            entries.append((step.event, step.note))
         if usage is not None:
             entries.append((usage, usage_note(unstepped)))
         try:
@@ -58,7 +67,7 @@ class Attempt:
         except CancelAsked:
             cancelled = Done(FinishReason.CANCELLED, text_chars)
             if step is not None:
-                unstepped = total(unstepped, step[1])
+                unstepped = total(unstepped, step.used)
             await self.writer.finish((usage or Usage(), usage_note(unstepped)), (cancelled, b""))
 
 

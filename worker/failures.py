@@ -14,6 +14,11 @@ _TOO_LATE: Final = {
 DEADLINE: Final = Failed(
     FailureCode.DEADLINE_EXCEEDED, "the message ran for too long", retryable=False
 )
+HISTORY_GONE: Final = Failed(
+    FailureCode.INVALID_REQUEST,
+    "a message that this one follows is not there any more: name another parent_id",
+    retryable=False,
+)
 INTERNAL: Final = Failed(FailureCode.INTERNAL, "Rejoin failed; its log says how", retryable=True)
 
 

@@ -1,7 +1,7 @@
 """One model call: its chunks become events, its deadlines are kept."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rejoin.shared.errors import ProviderError
@@ -14,6 +14,7 @@ from rejoin.worker.providers.base import (
     Provider,
     ReasoningChunk,
     TextChunk,
+    ThinkingChunk,
     UsageChunk,
 )
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
@@ -27,7 +28,7 @@ class Step:
     """A model call under way, or what it came to; also what is left of one that was stopped.
 
     `model` is its whole name, `provider/name`; `texts` are the pieces of its text, where they are
-    asked for (not None).
+    asked for (not None); `thinking` are its thinking blocks.
     """
 
     request: ModelRequest
@@ -38,6 +39,7 @@ class Step:
     reasoning_chars: int = 0
     finish_reason: FinishReason | None = None
     reported: UsageChunk | None = None
+    thinking: list[Mapping[str, object]] = field(default_factory=list)
 
     @property
     def usage(self) -> Usage:
@@ -90,6 +92,8 @@ class Step:
                         self._text(writer, text.feed(chunk.text))
                     case ReasoningChunk():
                         self._reasoning(writer, reasoning.feed(chunk.text))
+                    case ThinkingChunk():
+                        self.thinking.append(chunk.block)
                     case UsageChunk():
                         self.reported = chunk
                     case FinishChunk():
@@ -106,12 +110,20 @@ class Step:
 
     def _text(self, writer: Writer, text: str) -> None:
         if text:
+            note = self._note()
             self.text_chars += len(text)
             if self.texts is not None:
                 self.texts.append(text)
-            writer.put(Text(text))
+            writer.put(Text(text), note)
 
     def _reasoning(self, writer: Writer, text: str) -> None:
         if text:
+            note = self._note()
             self.reasoning_chars += len(text)
-            writer.put(Reasoning(text))
+            writer.put(Reasoning(text), note)
+
+    def _note(self) -> bytes:
+        """With its first piece: what it was shown, should its worker be lost."""
+        if self.text_chars or self.reasoning_chars:
+            return b""
+        return f'{{"shown_chars":{self.request.chars}}}'.encode()

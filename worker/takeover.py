@@ -1,10 +1,11 @@
 """What an earlier attempt left in the log, and where a new one goes on."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rejoin.shared.events import FinishReason, Usage
+from rejoin.shared.events import FinishReason, Usage, dumps
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import EventId
 
@@ -52,6 +53,18 @@ def left_as_it_is(message: Message) -> Takeover:
     return Takeover(newest, after=newest, text_chars=len(message.text))
 
 
+def step_note(usage: Usage, model: str, thinking: Sequence[Mapping[str, object]]) -> bytes:
+    """What a `step` entry tells workers alone: what its call used, and how its model thought.
+
+    A later call shows a model of the same provider its thinking again.
+    """
+    if not thinking:
+        return usage_note(usage)
+    # With escapes: a provider may cut a surrogate pair in two, which UTF-8 has no bytes for.
+    blocks = json.dumps([dict(block) for block in thinking], separators=(",", ":"))
+    return f'{{"usage":{usage.json()},"model":{dumps(model)},"thinking":{blocks}}}'.encode()
+
+
 def usage_note(usage: Usage | None) -> bytes:
-    """What a `step` or `usage` entry tells later attempts alone: what its call or calls used."""
+    """What a `usage` entry tells later attempts alone: what the calls that it sums up used."""
     return b"" if usage is None else f'{{"usage":{usage.json()}}}'.encode()

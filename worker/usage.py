@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from rejoin.shared.content import chars_of
 from rejoin.shared.events import Usage
 from rejoin.shared.prices import Tokens, cost_of
 from rejoin.shared.spent import decimal_string, estimated
@@ -39,8 +38,7 @@ def estimated_usage(
     request: ModelRequest, text_chars: int, reasoning_chars: int, call: Priced
 ) -> Usage:
     """An approximation for a call that broke off before it reported."""
-    shown = sum(chars_of(turn.content) for turn in request.turns)
-    return estimated(shown, text_chars, reasoning_chars, model=call.model, at=call.at)
+    return estimated(request.chars, text_chars, reasoning_chars, model=call.model, at=call.at)
 
 
 def broken_usage(

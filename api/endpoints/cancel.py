@@ -3,12 +3,12 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rejoin.api import bodies
+from rejoin.api import archive, bodies
 from rejoin.api.answers import json_answer
-from rejoin.api.bounds import redis_answers
+from rejoin.api.bounds import both_answer
 from rejoin.api.cancelling import cancel_message
 from rejoin.api.context import Context
-from rejoin.api.endpoints.snapshot import owned
+from rejoin.api.endpoints.snapshot import owned_in_redis
 from rejoin.api.owner import owner_of
 from rejoin.shared.errors import BadRequest, Conflict
 from rejoin.shared.record import ENDED, Status
@@ -31,7 +31,7 @@ class CancelEndpoint:
             optional=True,
         )
         _check(fields)
-        async with redis_answers():
+        async with both_answer():
             status = await self._cancel(message_id, owner)
         return json_answer({"message_id": message_id, "status": status}, 202)
 
@@ -41,8 +41,10 @@ class CancelEndpoint:
         Raises:
             Conflict: it has ended otherwise.
         """
-        await owned(self._context, message_id, owner)
-        status = await cancel_message(self._context, message_id)
+        if await owned_in_redis(self._context, message_id, owner) is None:
+            status = (await archive.load(self._context, message_id, owner)).status
+        else:
+            status = await cancel_message(self._context, message_id)
         if status in ENDED and status is not Status.CANCELLED:
             raise Conflict(f"the message has ended already: {status}")
         return status

@@ -2,17 +2,18 @@
 
 import logging
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rejoin.api import problems, sse
+from rejoin.api import archive, archive_stream, problems, sse
 from rejoin.api.event_pages import page_of_events
 from rejoin.api.owner import owner_of
-from rejoin.shared.errors import BadRequest, LogUnavailable, NotFound, RejoinError
+from rejoin.shared.db.rows import StoredMessage
+from rejoin.shared.errors import BadRequest, LogUnavailable, NotFound, RejoinError, Unavailable
 from rejoin.shared.ids import EventId, is_message_id
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ EVENTS_PATH: Final = re.compile(r"/api/messages/(?P<message_id>[^/]+)/events")
 _NOT_STORED: Final = {"cache-control": "no-store"}
 
 _log = logging.getLogger(__name__)
+
+
+class _Archived(NamedTuple):
+    """A message that Redis does not know; `row` None: nor does anybody, the database is away."""
+
+    message_id: str
+    owner: str
+    after: EventId | None
+    row: StoredMessage | None
 
 
 class EventsEndpoint:
@@ -44,6 +54,11 @@ class EventsEndpoint:
         if isinstance(answer, Response):
             await answer(scope, receive, send)
             return
+        if isinstance(answer, _Archived):
+            await archive_stream.respond(
+                scope, receive, send, context=self._context, **answer._asdict()
+            )
+            return
         message_id, owner, after = answer
         if self._frugal:
             _let_go(scope, headers)
@@ -57,8 +72,8 @@ class EventsEndpoint:
             after=after,
         )
 
-    async def _answer(self, scope: Scope) -> Response | tuple[str, str, EventId | None]:
-        """Return the response, or whose tail to open from where."""
+    async def _answer(self, scope: Scope) -> Response | _Archived | tuple[str, str, EventId | None]:
+        """Return the response, what to send of an archive, or whose tail to open from where."""
         if scope["method"] not in ("GET", "HEAD"):
             return problems.method_not_allowed("GET, HEAD")
         match = EVENTS_PATH.fullmatch(scope["path"])
@@ -77,11 +92,25 @@ class EventsEndpoint:
         except LogUnavailable:
             # Any status but 200 would stop an EventSource for good; the tail asks again.
             return message_id, owner, after
+        if page.owner is None:
+            return await self._archived(message_id, owner, after)
         if page.owner != owner:
             raise NotFound("no such message")
         if page.ended and after == page.newest:
             return Response(status_code=204)
         return message_id, owner, after
+
+    async def _archived(
+        self, message_id: str, owner: str, after: EventId | None
+    ) -> Response | _Archived:
+        try:
+            row = await archive.load(self._context, message_id, owner)
+        except Unavailable:
+            # As above: 200, and the stream asks again.
+            return _Archived(message_id, owner, after, None)
+        if not archive.after(row, after):
+            return Response(status_code=204)
+        return _Archived(message_id, owner, after, row)
 
 
 def position(headers: Headers, query: dict[str, str]) -> EventId | None:

@@ -6,7 +6,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from rejoin.api import accept, bodies, sse
+from rejoin.api import accept, archive, archive_stream, bodies, sse
 from rejoin.api.abilities import check_abilities
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
@@ -19,7 +19,7 @@ from rejoin.api.part_support import check_parts
 from rejoin.api.schemas import conversation_of, to_request
 from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
-from rejoin.shared.errors import BadRequest, NotFound
+from rejoin.shared.errors import BadRequest
 from rejoin.shared.ids import EventId
 
 _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
@@ -86,7 +86,19 @@ class MessagesEndpoint:
             async with redis_answers():
                 found = await record.load(self._context.redis, accepted.message_id)
             if found is None:
-                raise NotFound("the message of this Idempotency-Key has expired")
+                row = await archive.load(self._context, accepted.message_id, owner)
+                await archive_stream.respond(
+                    scope,
+                    receive,
+                    send,
+                    context=self._context,
+                    message_id=accepted.message_id,
+                    owner=owner,
+                    after=after,
+                    row=row,
+                    headers=[(b"location", path.encode())],
+                )
+                return
         await sse.respond(
             scope,
             receive,

@@ -11,10 +11,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rejoin.api import archive
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.owner import owner_of
+from rejoin.api.stored_view import snapshot_of
 from rejoin.shared import log, prices, record, turns
 from rejoin.shared.clock import iso
 from rejoin.shared.errors import BadRequest, NotFound, RequestUnreadable
@@ -25,6 +27,7 @@ from rejoin.shared.request import StoredRequest
 from rejoin.shared.spent import attempts_of, guessed
 
 MOST_WAIT_SECONDS: Final = 60
+_WAITS_FOR_NOTHING: Final[dict[str, object]] = {"waiting_for": None, "position": None}
 _LOOKS: Final = 3  # an end that came between two reads; there is no second one
 # A message that streams publishes with every chunk: a waiting client needs to know of the end
 # alone, and does not notice a tenth of a second.
@@ -42,7 +45,10 @@ class SnapshotEndpoint:
         message_id = request.path_params["message_id"]
         wait_seconds = _wait_seconds(request.query_params.get("wait"))
         owner = owner_of(request.scope)
-        found = await owned(self._context, message_id, owner)
+        found = await owned_in_redis(self._context, message_id, owner)
+        if found is None:
+            row = await archive.load(self._context, message_id, owner)
+            return json_answer(snapshot_of(row) | _WAITS_FOR_NOTHING)
         if wait_seconds and not found.ended:
             await self._wait(message_id, owner, wait_seconds)
         async with redis_answers():
@@ -54,7 +60,7 @@ class SnapshotEndpoint:
     async def _waiting(self, found: Record) -> dict[str, object]:
         """What a queued message waits for in its conversation, and how many are before it."""
         if found.status is not Status.QUEUED:
-            return {"waiting_for": None, "position": None}
+            return _WAITS_FOR_NOTHING
         redis = self._context.redis
         waiting = await turns.waiting(redis, found.conversation_id, found.message_id)
         if waiting is None:
@@ -110,15 +116,29 @@ async def owned(context: Context, message_id: str, owner: str) -> Record:
     """Return the record of a message of this owner.
 
     Raises:
-        NotFound: there is none, or it is another's: both answer alike.
+        NotFound: there is none (any more), or it is another's: both answer alike.
         Unavailable: Redis is away.
     """
-    if is_message_id(message_id):
-        async with redis_answers():
-            found = await record.load(context.redis, message_id)
-        if found is not None and found.owner == owner:
-            return found
-    raise NotFound("no such message")
+    found = await owned_in_redis(context, message_id, owner)
+    if found is None:
+        raise NotFound("no such message")
+    return found
+
+
+async def owned_in_redis(context: Context, message_id: str, owner: str) -> Record | None:
+    """Return the record of a message of this owner; None where Redis has none (any more).
+
+    Raises:
+        NotFound: it is another's.
+        Unavailable: Redis is away.
+    """
+    if not is_message_id(message_id):
+        return None
+    async with redis_answers():
+        found = await record.load(context.redis, message_id)
+    if found is not None and found.owner != owner:
+        raise NotFound("no such message")
+    return found
 
 
 def snapshot(

@@ -1,9 +1,11 @@
-// The chat page: sends a message, shows its answer as it grows. The address holds the message's id,
-// so a reload, or the way back, shows it again from its start.
+// The chat page: sends a message, shows its answer as it grows, and goes on in its conversation. The
+// address holds the conversation's id, so a reload, or the way back, shows it and its running answer.
 
 import { Message } from "./fold.js";
-import { addressOf, cancel, models, send } from "./server.js";
+import { fillPicker, rememberModel } from "./picker.js";
+import { addressOf, cancel, conversation, send } from "./server.js";
 import { Tail } from "./tail.js";
+import { draw, spent, split } from "./turns.js";
 
 const STATES = {
   idle: "nothing sent yet",
@@ -14,8 +16,9 @@ const STATES = {
   ended: "ended",
   failed: "failed",
   gone: "this message is not known any more",
+  lost: "this conversation is not known any more",
 };
-const ID = /^#[0-9a-f-]{36}$/;
+const ADDRESS = /^#(conversation=)?([0-9a-f-]{36})$/; // one message's own address is its id
 
 const at = (id) => document.getElementById(id);
 const answer = at("answer").appendChild(new Text());
@@ -24,9 +27,12 @@ const reasoning = at("reasoning").appendChild(new Text());
 let tail = null;
 let message = null;
 let shownId = null;
+let conversationId = null; // where the next message goes; null: into a new one
+let looks = 0; // how often the page began to show something else
 let atBottom = true;
 let scrolling = false;
-let retrying = false; // the state line says so
+let waits = false; // for another message of its conversation
+let remarked = false; // the state line says so, or of a retry
 
 function showState(name, more = "") {
   at("state").dataset.state = name;
@@ -41,7 +47,8 @@ function showNote(sentence) {
   at("note").hidden = !sentence;
 }
 
-function show(id) {
+// Shows a message from its start. `then` is called at its end.
+function show(id, question, then = () => {}) {
   tail?.close();
   shownId = id;
   message = new Message();
@@ -50,9 +57,8 @@ function show(id) {
   showNote("");
   at("message").hidden = false;
   at("thinking").hidden = true;
-  const question = remembered(id);
-  at("question").textContent = question;
-  at("question").hidden = !question;
+  showText("question", question);
+  showText("spent", "");
   let end = null;
   tail = new Tail(addressOf(id), {
     event(eventId, name, data) {
@@ -62,14 +68,47 @@ function show(id) {
     state(name) {
       if (name === "ended") {
         showEnd(end.name, end.data);
+        then();
       } else {
-        showState(name);
+        remarked = name === "live" && waits;
+        showState(name, remarked ? "waits for the message before it" : "");
       }
     },
   });
 }
 
+function showText(id, text) {
+  at(id).textContent = text;
+  at(id).hidden = !text;
+}
+
+async function showConversation(id) {
+  const look = looks;
+  showState("connecting");
+  try {
+    const found = split(await conversation(id));
+    if (look !== looks) {
+      return;
+    }
+    at("earlier").replaceChildren();
+    found.earlier.forEach((message) => draw(at("earlier"), message));
+    conversationId = id;
+    waits = found.shown.status === "queued" && found.shown.attempt === 0;
+    show(found.shown.id, found.question, () => {
+      if (found.others) {
+        showConversation(id); // somebody else's messages wait behind this one
+      }
+    });
+  } catch (error) {
+    if (look === looks) {
+      showState(error.status === 404 ? "lost" : "failed", error.status === 404 ? "" : "not read");
+      showNote(error.status === 404 ? "" : error.message);
+    }
+  }
+}
+
 function take(id, name, data) {
+  waits = false;
   const replaced = message.add(id, name, data);
   if (message.gap) {
     tail.startOver();
@@ -82,12 +121,17 @@ function take(id, name, data) {
     at("thinking").hidden = false;
     reasoning.appendData(data.text);
   }
+  if (name === "start") {
+    conversationId = data.conversation_id ?? conversationId;
+  } else if (name === "usage") {
+    showText("spent", spent(data));
+  }
   if (name === "retry") {
     showState("live", `the provider is asked again in ${data.in_seconds} s (${data.reason})`);
-  } else if (retrying) {
+  } else if (remarked) {
     showState("live");
   }
-  retrying = name === "retry";
+  remarked = name === "retry";
   followDown();
 }
 
@@ -128,14 +172,42 @@ async function submit() {
   showNote("");
   showState("sending");
   try {
-    const id = await send(model, input);
-    remember(id, input);
-    remember("model", model);
+    const look = looks;
+    const accepted = await send(model, input, conversationId);
+    rememberModel(model);
+    if (look !== looks) {
+      return; // the reader has gone elsewhere
+    }
     at("input").value = "";
-    location.hash = id; // hashchange shows it
+    keepShown();
+    conversationId = accepted.conversation_id;
+    const address = `#conversation=${conversationId}`;
+    if (location.hash !== address) {
+      history.pushState(null, "", address);
+    }
+    waits = Boolean(accepted.waiting_for);
+    show(accepted.message_id, input);
   } catch (error) {
     showState("failed", "not sent");
     showNote(error.message);
+  }
+}
+
+// Moves what is shown to the turns before it.
+function keepShown() {
+  if (shownId !== null) {
+    const [asked, said] = [at("question").textContent, answer.data];
+    draw(at("earlier"), { role: "user", content: asked });
+    const end = message.kept.at(-1);
+    const failed = end?.name === "failed";
+    const reason = end?.data.finish_reason ?? "stop";
+    draw(at("earlier"), {
+      role: "assistant",
+      text: said,
+      status: failed ? "failed" : reason === "stop" ? "done" : reason,
+      error: end?.data,
+      usage: message.kept.findLast((event) => event.name === "usage")?.data,
+    });
   }
 }
 
@@ -153,40 +225,20 @@ async function stop() {
 }
 
 function showAddressed() {
-  if (ID.test(location.hash)) {
-    show(location.hash.slice(1));
-    return;
-  }
+  looks += 1;
   tail?.close();
+  at("earlier").replaceChildren();
   at("message").hidden = true;
   showNote("");
-  showState("idle");
-}
-
-async function fillModels() {
-  at("model").value = remembered("model") || "demo/echo";
-  try {
-    const options = (await models()).map((model) => new Option(model.id, model.id));
-    at("models").replaceChildren(...options);
-  } catch {
-    // The picker takes any name without them.
-  }
-}
-
-// What was asked, kept for a reload; a browser that stores nothing shows the answer alone.
-function remember(name, value) {
-  try {
-    sessionStorage.setItem(`rejoin:${name}`, value);
-  } catch {
-    // full, or forbidden
-  }
-}
-
-function remembered(name) {
-  try {
-    return sessionStorage.getItem(`rejoin:${name}`) ?? "";
-  } catch {
-    return "";
+  shownId = conversationId = null;
+  waits = false;
+  const [, isConversation, id] = ADDRESS.exec(location.hash) ?? [];
+  if (isConversation) {
+    showConversation(id);
+  } else if (id) {
+    show(id, "");
+  } else {
+    showState("idle");
   }
 }
 
@@ -209,5 +261,5 @@ addEventListener("pageshow", (event) => {
     showAddressed(); // brought back from the cache, its connection is gone
   }
 });
-fillModels();
+fillPicker(at("model"), at("models"));
 showAddressed();

@@ -3,18 +3,34 @@
 const TRIES = 6;
 const FIRST_WAIT = 300; // milliseconds, doubling
 
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(reason, status = 0) {
+    super(reason);
+    this.status = status;
+  }
+}
 
 export const addressOf = (id) => new URL(`api/messages/${id}`, document.baseURI).href;
 
-// Sends a message and returns its id. The key makes a repeat after a lost reply the same message.
-export async function send(model, input) {
+// Sends a message, into a conversation or (null) a new one, and returns what the server says of it.
+// The key makes a repeat after a lost reply the same message.
+export async function send(model, input, conversationId) {
   const response = await ask(new URL("api/messages", document.baseURI), {
     method: "POST",
     headers: { "Content-Type": "application/json", "Idempotency-Key": key() },
-    body: JSON.stringify({ model, input: input.toWellFormed?.() ?? input }),
+    body: JSON.stringify({
+      model,
+      input: input.toWellFormed?.() ?? input,
+      conversation_id: conversationId ?? undefined,
+    }),
   });
-  return (await response.json()).message_id;
+  return response.json();
+}
+
+// A conversation with its messages; Refused with status 404 where there is none.
+export async function conversation(id) {
+  const address = new URL(`api/conversations/${id}`, document.baseURI);
+  return (await ask(address, { cache: "no-store" })).json();
 }
 
 // Asks for a cancel. One that has ended already needs none.
@@ -41,7 +57,7 @@ async function ask(address, how, accepted = []) {
       }
       reason = await said(response);
       if (![429, 502, 503, 504].includes(response.status)) {
-        throw new Refused(reason);
+        throw new Refused(reason, response.status);
       }
     } catch (error) {
       if (error instanceof Refused) {

@@ -13,8 +13,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from rejoin.client.commands import installation, redis_binaries
-from rejoin.client.commands.children import module
+from rejoin.client.commands import database_check, installation, process_checks, redis_binaries
 from rejoin.client.commands.embedded import EmbeddedRedis
 from rejoin.client.commands.watching import server_url
 from rejoin.shared import redis_check
@@ -23,7 +22,8 @@ from rejoin.shared.errors import RejoinError, SettingsError
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings, load_settings, unheeded
 
-_CHECK_SECONDS: Final = 20
+Found = tuple[str, Finding]
+
 _MARKS: Final = {
     Grade.OK: ("ok", "green"),
     Grade.WARNING: ("warning", "yellow"),
@@ -32,18 +32,26 @@ _MARKS: Final = {
 
 
 @click.command()
-def command() -> None:
-    """Check Python, the settings, Redis, API, worker and providers; say what to mend.
+@click.option(
+    "--call",
+    metavar="MODEL",
+    is_flag=False,
+    flag_value="",
+    help="Ask this model, or REJOIN_DEFAULT_MODEL, for one token too.",
+)
+def command(call: str | None) -> None:
+    """Check Python, the settings, Redis, database, API, worker, providers; say what to mend.
 
-    The exit code is 1 if anything is broken. A provider without a key is not.
+    Providers are asked for their models, which costs nothing. The exit code is 1 if anything is
+    broken. A provider without a key is not.
     """
-    sys.exit(asyncio.run(_examine()))
+    sys.exit(asyncio.run(_examine(call)))
 
 
-async def _examine() -> int:
+async def _examine(call: str | None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     broken = 0
-    async for area, finding in _findings():
+    async for area, finding in _findings(call):
         mark, style = _MARKS[finding.grade]
         console.print(Text.assemble((f"{mark:<8}", style), f"{area}: {finding.sentence}"))
         broken += finding.grade is Grade.BROKEN
@@ -51,7 +59,7 @@ async def _examine() -> int:
     return 1 if broken else 0
 
 
-async def _findings() -> AsyncIterator[tuple[str, Finding]]:
+async def _findings(call: str | None) -> AsyncIterator[Found]:
     for finding in installation.look():
         yield "installation", finding
     try:
@@ -62,20 +70,21 @@ async def _findings() -> AsyncIterator[tuple[str, Finding]]:
     yield "settings", Finding(Grade.OK, "every REJOIN_* that is heeded is right")
     for sentence in unheeded():
         yield "settings", Finding(Grade.WARNING, sentence)
+    yield "database", await database_check.look(settings)
     if settings.redis_url is None:
         async for found in _with_embedded(settings):
             yield found
     else:
         for finding in await redis_check.look(settings.redis_url):
             yield "redis", finding
-        async for found in _processes(settings.redis_url):
+        async for found in process_checks.processes(settings.redis_url):
             yield found
     yield "server", await _server(settings)
-    for found in _providers(settings):
+    async for found in _providers(settings, call):
         yield found
 
 
-async def _with_embedded(settings: Settings) -> AsyncIterator[tuple[str, Finding]]:
+async def _with_embedded(settings: Settings) -> AsyncIterator[Found]:
     """Start the Redis that `rejoin dev` would, in a directory that is removed again."""
     choice, passed_over = redis_binaries.choose()
     for sentence in passed_over:
@@ -89,38 +98,10 @@ async def _with_embedded(settings: Settings) -> AsyncIterator[tuple[str, Finding
     with TemporaryDirectory(prefix="rejoin-doctor-") as directory:
         try:
             async with EmbeddedRedis(choice, Path(directory)) as redis:
-                async for found in _processes(redis.url):
+                async for found in process_checks.processes(redis.url):
                     yield found
         except RejoinError as error:
             yield "redis", Finding(Grade.BROKEN, str(error))
-
-
-async def _processes(redis_url: str) -> AsyncIterator[tuple[str, Finding]]:
-    """Ask API and worker themselves whether they could run."""
-    environment = dict(os.environ) | {"REJOIN_REDIS_URL": redis_url}
-    for name in ("api", "worker"):
-        process = await asyncio.create_subprocess_exec(
-            *module(f"rejoin.{name}"),
-            "--check",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-        )
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            yield name, Finding(Grade.BROKEN, f"did not answer within {_CHECK_SECONDS} s")
-            continue
-        said = output.decode(errors="replace").strip().splitlines()
-        if process.returncode == 0:
-            yield name, Finding(Grade.OK, said[-1] if said else "could run")
-        else:
-            last = said[-1] if said else "it says nothing"
-            yield name, Finding(Grade.BROKEN, f"exit code {process.returncode}: {last}")
 
 
 async def _server(settings: Settings) -> Finding:
@@ -146,25 +127,31 @@ async def _server(settings: Settings) -> Finding:
     )
 
 
-def _providers(settings: Settings) -> list[tuple[str, Finding]]:
+async def _providers(settings: Settings, call: str | None) -> AsyncIterator[Found]:
     states = providers()
-    found = []
     for state in states:
-        configured = "configured" if state.configured else "not set up"
-        finding = Finding(Grade.OK, f"{configured}. {state.hint}")
-        found.append((f"provider {state.name}", finding))
+        if not state.configured:
+            yield f"provider {state.name}", Finding(Grade.OK, f"not set up. {state.hint}")
+    unset = {state.name for state in states if not state.configured}
     model = settings.default_model
-    if model is None:
-        return found
+    if model is not None:
+        if sentence := _unusable(model):
+            yield "settings", Finding(Grade.BROKEN, f"REJOIN_DEFAULT_MODEL: {sentence}")
+        elif model.partition("/")[0] in unset:
+            sentence = f"REJOIN_DEFAULT_MODEL={model} is of a provider that is not set up"
+            yield "settings", Finding(Grade.WARNING, sentence)
+    if call == "" and model is None:
+        yield "model", Finding(Grade.BROKEN, "name one: --call MODEL, or set REJOIN_DEFAULT_MODEL")
+    async for found in process_checks.configured_providers(call or (model if call == "" else None)):
+        yield found
+
+
+def _unusable(model: str) -> str:
     try:
         check_model(model)
     except RejoinError as error:
-        return [*found, ("settings", Finding(Grade.BROKEN, f"REJOIN_DEFAULT_MODEL: {error}"))]
-    unset = {state.name for state in states if not state.configured}
-    if model.partition("/")[0] in unset:
-        sentence = f"REJOIN_DEFAULT_MODEL={model} is of a provider that is not set up"
-        found.append(("settings", Finding(Grade.WARNING, sentence)))
-    return found
+        return str(error)
+    return ""
 
 
 def _writable(directory: Path) -> bool:

@@ -1,6 +1,7 @@
 """Prints an answer: as it grows on a terminal, once and exactly into anything else."""
 
 import sys
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import click
@@ -40,32 +41,39 @@ class Whole:
 
 
 class Growing:
-    """Writes each text as it comes; says so on stderr, and begins a new line, where it went."""
+    """Writes text and, dimmed, thinking as it comes; what was taken back is said on stderr."""
 
     def __init__(self) -> None:
         self._in_line = False
+        self._kind = ""
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
 
     def change(self, change: Change, message: Message) -> None:
-        """Write what is new, or all that stands where text was taken back."""
+        """Write what is new, or all that stands where something was taken back."""
         if not change.taken_back:
-            self._write(change.added)
+            self._write(change.event.name, change.event.data)
             return
         self._new_line()
         reason = change.event.data.get("reason") or "its log begins again"
         note(f"the answer so far is taken back ({printable(str(reason))}); it goes on:")
-        self._write(message.text)
+        for event in message.kept:
+            self._write(event.name, event.fields)
 
     def end(self, message: Message) -> None:
         """End the line."""
         self._new_line()
 
-    def _write(self, text: str) -> None:
-        if text:
-            click.echo(printable(text), nl=False)
-            self._in_line = not text.endswith("\n")
+    def _write(self, kind: str, fields: Mapping[str, object]) -> None:
+        text = printable(str(fields.get("text", "")))
+        if kind not in ("text", "reasoning") or not text:
+            return
+        if kind != self._kind:
+            self._new_line()
+            self._kind = kind
+        click.echo(click.style(text, dim=True) if kind == "reasoning" else text, nl=False)
+        self._in_line = not text.endswith("\n")
 
     def _new_line(self) -> None:
         if self._in_line:
@@ -92,6 +100,23 @@ class Events:
 def printer() -> Printer:
     """Return what suits the present stdout."""
     return Growing() if sys.stdout.isatty() else Whole()
+
+
+def spent(usage: Mapping[str, object]) -> str:
+    """Say what a message used and cost, from its `usage`: the cost as it is, to the last digit."""
+    parts = [
+        _tokens(usage, "input_tokens", "input", "cached_tokens", "cached"),
+        _tokens(usage, "output_tokens", "output", "reasoning_tokens", "reasoning"),
+    ]
+    cost = usage.get("cost_usd")
+    money = "price unknown" if cost is None else f"${printable(str(cost))}"
+    estimated = ", estimated" if usage.get("estimated") else ""
+    return f"{' + '.join(parts)} tokens, {money}{estimated}"
+
+
+def _tokens(usage: Mapping[str, object], all_of: str, name: str, some_of: str, some: str) -> str:
+    within = f" ({usage[some_of]} {some})" if usage.get(some_of) else ""
+    return f"{usage.get(all_of, 0)} {name}{within}"
 
 
 def printable(text: str) -> str:

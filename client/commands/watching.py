@@ -43,9 +43,12 @@ def open_tail(client: Client, message_id: str, after: str | None = None) -> Tail
     return client.tail(message_id, position, on_drop=dropped)
 
 
-async def print_all(tail: Tail, printer: Printer) -> int:
-    """Print a message to its end; return the exit code that says how it ended."""
-    message = Message()
+async def print_all(tail: Tail, printer: Printer, message: Message | None = None) -> int:
+    """Print a message to its end; return the exit code that says how it ended.
+
+    `message`, a new one, is then what was read.
+    """
+    message = message or Message()
     try:
         async with tail:
             async for change in changes(tail, message):

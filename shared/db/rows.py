@@ -38,13 +38,24 @@ class StoredCall:
     error: object | None = None
 
 
+class StoredStep(NamedTuple):
+    """A finished model call of an answer: how much of the text is its own, who gave it.
+
+    `thinking` are its thinking blocks, as `model`'s provider wants them back.
+    """
+
+    text_chars: int
+    model: str
+    thinking: list[Fields]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """One message of a conversation: a turn that was sent (`content`), or an answer (`text`).
 
     `parent_id` None: it begins the conversation. `place` is its own among those of one request.
-    `attempt` and `last_event_id` are its log's; `request` are its parameters. Times are ms since
-    the epoch.
+    `attempt` and `last_event_id` are its log's; `request` are its parameters. `steps` are there
+    where the text alone does not tell what the model said. Times are ms since the epoch.
     """
 
     id: str
@@ -70,6 +81,7 @@ class StoredMessage:
     started_at: int | None = None
     finished_at: int | None = None
     tool_calls: tuple[StoredCall, ...] = ()
+    steps: tuple[StoredStep, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -90,6 +102,7 @@ def row_of(message: StoredMessage) -> Fields:
     }  # fmt: skip
     row["status"] = message.status.value
     row["content"] = None if message.content is None else content.encode(message.content)
+    row["steps"] = [step._asdict() for step in message.steps] or None
     row["attempt"] = last.attempt if last else message.attempt
     row["sequence"] = last.sequence if last else None
     for name in Spent._fields:
@@ -108,6 +121,7 @@ def message_of(row: RowMapping, calls: Iterable[StoredCall]) -> StoredMessage:
         usage=_spent(row),
         last_event_id=None if sequence is None else EventId(row["attempt"], sequence),
         tool_calls=tuple(calls),
+        steps=tuple(StoredStep(**step) for step in row["steps"] or ()),
     )
 
 

@@ -13,7 +13,7 @@ from rejoin.shared.settings import Settings
 
 # The migrations, the first one first. A test holds it to the files, so that a process need not
 # load Alembic to see that nothing is to be done.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 MIGRATIONS: Final = "rejoin.shared.db:migrations"
 
 _MIGRATE_SECONDS: Final = 3600.0
@@ -34,7 +34,7 @@ async def prepare(database: Database) -> bool:
     """
     database.make_directory()
     try:
-        if await _behind(database):
+        if await is_behind(database):
             if not database.owns_file:
                 raise SettingsError(_told_behind(database))
             await migrate(database)
@@ -55,7 +55,7 @@ async def check(settings: Settings) -> None:
     if database.owns_file:
         return  # made, and brought up to date, by whoever needs it first
     try:
-        if await _behind(database):
+        if await is_behind(database):
             raise SettingsError(_told_behind(database))
     finally:
         await database.aclose()
@@ -88,7 +88,12 @@ async def migrate(database: Database) -> list[str]:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _behind(database: Database) -> bool:
+async def is_behind(database: Database) -> bool:
+    """Whether the schema is older than this version, or there is none yet; changes nothing.
+
+    Raises:
+        DatabaseUnavailable: the database is away.
+    """
     async with database.reading() as connection:
         found = await _version(connection)
     # A version that is not known here is a later one's: an older process may go on beside it.
@@ -125,6 +130,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its INFO tells of its plugins
     config = Config()
     config.set_main_option("script_location", MIGRATIONS)
     config.attributes["connection"] = connection

@@ -117,6 +117,7 @@ messages: Final = Table(
     Column("cost_usd", Money),
     Column("estimated", Boolean),
     Column("attempts", Json, nullable=False),
+    Column("steps", Json),  # an answer's finished ones; no client sees them
     Column("attempt", BigInteger, nullable=False),
     Column("sequence", BigInteger),  # with `attempt`, the log's last event; null: no end yet
     Column("request", Json),

@@ -25,7 +25,8 @@ def environment(directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
     own = _environment("", directory, settings)
     if "REJOIN_REDIS_URL" not in settings:
         del own["REJOIN_REDIS_URL"]
-    return own
+    # The user's own last conversation is neither read nor changed; readline writes plain text.
+    return {**own, "XDG_STATE_HOME": str(directory / "state"), "TERM": "dumb", **settings}
 
 
 def run(
@@ -44,9 +45,19 @@ def run(
 
 
 class Running:
-    """A `rejoin` command that runs; on a terminal of its own where asked for."""
+    """A `rejoin` command that runs; on a terminal of its own where asked for.
 
-    def __init__(self, directory: Path, *arguments: str, terminal: bool = False, **settings: str):
+    `keyboard`: what is typed there is its stdin.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        terminal: bool = False,
+        keyboard: bool = False,
+        **settings: str,
+    ):
         self.log = directory / f"{arguments[0]}.log"
         self._terminal = -1
         self._shown = b""
@@ -56,7 +67,7 @@ class Running:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [REJOIN, *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=output if keyboard else subprocess.DEVNULL,
                 stdout=log if output is None else output,
                 stderr=log,
                 cwd=directory,
@@ -100,6 +111,10 @@ class Running:
         assert found is not None
         return found
 
+    def type(self, text: str) -> None:
+        """Type on its terminal."""
+        os.write(self._terminal, text.encode())
+
     def interrupt(self) -> None:
         """Ctrl-C, for this process alone."""
         self.process.send_signal(signal.SIGINT)
@@ -131,10 +146,14 @@ class Running:
 
 @contextmanager
 def running(
-    directory: Path, *arguments: str, terminal: bool = False, **settings: str
+    directory: Path,
+    *arguments: str,
+    terminal: bool = False,
+    keyboard: bool = False,
+    **settings: str,
 ) -> Iterator[Running]:
     """Run a command for the length of the block."""
-    command = Running(directory, *arguments, terminal=terminal, **settings)
+    command = Running(directory, *arguments, terminal=terminal, keyboard=keyboard, **settings)
     try:
         yield command
     finally:

@@ -37,7 +37,10 @@ def test_into_a_pipe_goes_the_text_exactly_and_nothing_else(
     done = run(tmp_path, "chat", text, "--model", FAST, **port)
     assert (done.returncode, done.stdout) == (0, text.encode())
     assert re.fullmatch(
-        r"rejoin: message ([0-9a-f-]{36}); to read it again: rejoin tail \1\n", done.stderr.decode()
+        r"rejoin: message ([0-9a-f-]{36}); to read it again: rejoin tail \1\n"
+        r"rejoin: conversation [0-9a-f-]{36}; to go on with it: --continue\n"
+        r"rejoin: \d+ input \+ \d+ output tokens, \$0\n",
+        done.stderr.decode(),
     )
 
 
@@ -132,7 +135,7 @@ def test_text_that_is_taken_back_never_reaches_a_pipe(own_stack: Stack, tmp_path
             own_stack.worker.kill()
             own_stack.worker.launch()
             assert command.wait() == 0
-            assert command.said.endswith(WORDS)
+            assert f"\n{WORDS}rejoin: " in command.said
             assert command.said.count("word-0") == 1
             assert tail.wait() == 0
             assert '"event":"reset"' in tail.said
@@ -200,7 +203,7 @@ def test_an_interrupt_of_tail_leaves_the_message_alone(
             assert tail.wait() == 130
             assert tail.said == ""
         assert chat.wait() == 0
-        assert chat.said.endswith(WORDS)
+        assert f"\n{WORDS}rejoin: " in chat.said
 
 
 @pytest.mark.parametrize(

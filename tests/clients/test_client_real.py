@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
-from rejoin.client import BadRequest, Client, Conflict, Event, Message, NotFound
+from rejoin.client import BadRequest, Busy, Client, Conflict, Event, Message, NotFound
 from rejoin.client.reading import changes
 from tests.support.caller import UNKNOWN_ID
 from tests.support.cutting_proxy import Cut, cutting_proxy, random_cuts
 from tests.support.processes import Stack
 
 WITHIN = 60
+FAST = "demo/echo?rate=0"
 TEXT = " ".join(f"wörd-{n}\u2028😀" for n in range(60))
 
 
@@ -144,3 +145,69 @@ async def test_a_position_of_another_message_begins_at_the_start(stack: Stack) -
         events = [event async for event in client.tail(accepted.message_id, "900-7")]
     assert (events[0].name, events[0].id, events[0].data["after"]) == ("reset", None, None)
     assert ids(events[1:]) == [f"1-{n}" for n in range(len(events) - 1)]
+
+
+async def test_a_conversation_is_gone_on_with_branched_and_answered_again(stack: Stack) -> None:
+    async with Client(stack.url) as client, asyncio.timeout(WITHIN):
+        first = await client.send("one", model=FAST)
+        await client.snapshot(first.message_id, wait_seconds=30)
+        of_it = first.conversation_id
+        second = await client.send("two", model=FAST, conversation_id=of_it)
+        assert second.conversation_id == of_it
+        await client.snapshot(second.message_id, wait_seconds=30)
+        again = await client.send(regenerate=second.message_id)
+        await client.snapshot(again.message_id, wait_seconds=30)
+        found = await client.conversation(of_it)
+        assert [(turn.role, turn.text) for turn in found.messages] == [
+            ("user", "one"),
+            ("assistant", "one"),
+            ("user", "two"),
+            ("assistant", "two"),
+        ]
+        assert found.messages[-1].siblings == [second.message_id, again.message_id]
+        assert (found.messages[0].content, found.active_message_id) == ("one", None)
+        branch = await client.send(
+            "three", model=FAST, conversation_id=of_it, parent_id=first.message_id
+        )
+        await client.snapshot(branch.message_id, wait_seconds=30)
+        branched = await client.conversation(of_it)
+    assert [turn.text for turn in branched.messages] == ["one", "one", "three", "three"]
+
+
+async def test_a_busy_conversation_is_waited_for_refused_or_interrupted(stack: Stack) -> None:
+    async with Client(stack.url) as client, asyncio.timeout(WITHIN):
+        first = await client.send(TEXT, model="demo/echo?rate=2")
+        of_it = first.conversation_id
+        with pytest.raises(Busy) as raised:
+            await client.send("x", model=FAST, conversation_id=of_it, if_busy="reject")
+        assert raised.value.active_message_id == first.message_id
+        waiting = await client.send("x", model=FAST, conversation_id=of_it)
+        assert waiting.waiting_for is not None
+        assert waiting.waiting_for.message_id == first.message_id
+        assert (await client.conversation(of_it)).active_message_id == first.message_id
+        last = await client.send("y", model=FAST, conversation_id=of_it, if_busy="interrupt")
+        ended = await client.snapshot(last.message_id, wait_seconds=30)
+        assert (ended.status, ended.text, ended.waiting_for) == ("done", "y", None)
+        assert (await client.snapshot(first.message_id)).status == "cancelled"
+
+
+async def test_conversations_are_listed_and_deleted(stack: Stack) -> None:
+    async with Client(stack.url) as client, asyncio.timeout(WITHIN):
+        made = []
+        for text in ("one", "two"):
+            accepted = await client.send(text, model=FAST)
+            await client.snapshot(accepted.message_id, wait_seconds=30)
+            made.append(accepted.conversation_id)
+        page = await client.conversations(limit=1)
+        next_page = await client.conversations(limit=1, cursor=page.next_cursor)
+        listed = [one.id for one in (*page.conversations, *next_page.conversations)]
+        assert listed == made[::-1]
+        await client.delete_conversation(made[1])
+        for asked in (client.conversation(made[1]), client.conversation(UNKNOWN_ID)):
+            with pytest.raises(NotFound):
+                await asked
+        with pytest.raises(NotFound):
+            await client.send("x", model=FAST, conversation_id=made[1])
+        with pytest.raises(BadRequest):
+            await client.conversations(limit=0)
+        assert made[1] not in [one.id for one in (await client.conversations()).conversations]

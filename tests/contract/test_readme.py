@@ -41,8 +41,8 @@ def text(of: list[tuple[str, dict[str, object]]]) -> str:
     return "".join(str(fields["text"]) for name, fields in of if name == "text")
 
 
-def test_the_readme_still_has_its_three_blocks() -> None:
-    assert len(blocks()) == 3
+def test_the_readme_still_has_its_four_blocks() -> None:
+    assert len(blocks()) == 4
 
 
 async def test_the_readmes_stream_is_the_answer(stack: Stack, tmp_path: Path) -> None:
@@ -65,3 +65,13 @@ async def test_the_readmes_cancel_stops_it(stack: Stack, tmp_path: Path) -> None
     script = blocks()[2] + 'curl -s "http://127.0.0.1:8000/api/messages/$ID?wait=10"'
     output = await run(script, stack.url, tmp_path)
     assert json.loads(output[output.rindex('{"id"') :])["status"] == "cancelled"
+
+
+async def test_the_readmes_conversation_branches(stack: Stack, tmp_path: Path) -> None:
+    output = await run(blocks()[3], stack.url, tmp_path)
+    conversation = json.loads(output)
+    texts = [message["text"] for message in conversation["messages"]]
+    assert texts == [*["A first turn."] * 2, *["Another second turn."] * 2]
+    assert [len(message["siblings"]) for message in conversation["messages"]] == [1, 2, 2, 1]
+    listed = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
+    assert conversation["id"] in [one["id"] for one in listed["conversations"]]

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
+from tests.database.talk import Talk
 from tests.support.postgres_server import PostgresServer, postgres_server
 
 KINDS: Final = ["sqlite", "postgresql"]
@@ -65,3 +66,12 @@ async def redis(clean_redis_url: str) -> AsyncIterator[Redis]:
     client = open_redis(clean_redis_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def talk(redis: Redis, clean_redis_url: str, empty_url: str) -> Talk:
+    """A conversation, nothing in it, on a migrated database of either kind."""
+    database = Database(empty_url)
+    await schema.migrate(database)
+    await database.aclose()
+    return Talk(redis, clean_redis_url, empty_url)

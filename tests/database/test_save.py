@@ -216,10 +216,10 @@ async def test_one_message_that_is_refused_holds_up_no_other(
     bad, good = [await ended(kit.redis, "x", Usage(), Done(FinishReason.STOP, 1)) for _ in range(2)]
     really = saving.save
 
-    async def refusing(database: Database, rows: list[StoredMessage]) -> None:
+    async def refusing(database: Database, rows: list[StoredMessage]) -> set[str]:
         if bad in [row.id for row in rows]:
             raise DatabaseRefused("no")
-        await really(database, rows)
+        return await really(database, rows)
 
     monkeypatch.setattr(saving, "save", refusing)
     assert await save(kit) == 2
@@ -275,11 +275,11 @@ async def test_a_defect_does_not_end_the_saver(
     message_id = await ended(kit.redis, "x", Usage(), Done(FinishReason.STOP, 1))
     really, tries = saving.save, []
 
-    async def broken_once(database: Database, rows: list[StoredMessage]) -> None:
+    async def broken_once(database: Database, rows: list[StoredMessage]) -> set[str]:
         tries.append(1)
         if len(tries) == 1:
             raise RuntimeError("a defect")
-        await really(database, rows)
+        return await really(database, rows)
 
     monkeypatch.setattr(saving, "save", broken_once)
     saver = Saver(kit)

@@ -1,5 +1,6 @@
 """The list of models of a server with OpenAI's API."""
 
+import asyncio
 import json
 
 import pytest
@@ -19,7 +20,8 @@ def answered(body: bytes) -> Answer:
 
 async def error_of(provider: OpenAIProvider) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
-        await provider.models()
+        async with asyncio.timeout(5):
+            await provider.models()
     return caught.value
 
 

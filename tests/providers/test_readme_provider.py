@@ -1,5 +1,6 @@
 """The provider that the README shows how to write."""
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -43,7 +44,7 @@ async def lines(
     spec.loader.exec_module(module)
     monkeypatch.setitem(sys.modules, MODULE, module)
     monkeypatch.setenv("LINES_URL", f"http://127.0.0.1:{server.port}")
-    (entry,) = cast(tuple[Entry], eval(f"({line.strip()})", {"Entry": Entry}))
+    entry = cast(Entry, eval(line.strip(), {"Entry": Entry}))
     assert entry.variables == ("LINES_URL",)
     factory: Callable[[], Provider] = registry.factory(entry.adapter)
     providers = Providers({entry.name: factory})
@@ -98,4 +99,4 @@ async def test_leaving_it_closes_the_connection(server: ProviderServer, lines: P
     server.play(scripted(line("a"), Hold()))
     async with lines.stream(ASKED) as chunks:
         assert await anext(chunks) == TextChunk("a")
-    await (await server.request()).disconnected.wait()
+    await asyncio.wait_for((await server.request()).disconnected.wait(), 5)

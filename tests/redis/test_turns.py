@@ -7,12 +7,11 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, turns
-from rejoin.shared.errors import Busy, NotFound
+from rejoin.shared import keys, queue, record, turns
+from rejoin.shared.errors import Busy, NotFound, Unavailable
+from rejoin.shared.request import StoredRequest
 from rejoin.shared.turns import IfBusy, Placed, Waiting
-from tests.support.messages import (
-    LIFE,
-)
+from tests.support.messages import LIFE, new_record
 
 
 async def placed(
@@ -193,3 +192,40 @@ async def test_many_at_once_are_each_placed_once_one_after_another(redis: Redis)
     assert sorted(in_order, key=int) == [f"{n}" for n in range(20)]
     told = [await placed(redis, "c", name) for name in in_order]
     assert [each.parent_id for each in told] == [None, *in_order[:-1]], "a path without a cycle"
+
+
+REQUEST = StoredRequest("demo/echo", [])
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_first_message_is_placed_and_stored_in_one_call(
+    any_redis: Redis, forgotten: bool
+) -> None:
+    new = new_record(owner="me")
+    at = await queue.index(any_redis, new.message_id, most_due=10)
+    for _ in range(2):
+        if forgotten:
+            await any_redis.script_flush()
+        await turns.accept_in_new(any_redis, new, REQUEST, indexed_at=at, life_seconds=LIFE)
+    assert await order(any_redis, new.conversation_id) == [new.message_id]
+    assert await record.load(any_redis, new.message_id) == new
+
+
+async def test_a_stored_message_is_told_whose_turn_it_is_now(any_redis: Redis) -> None:
+    new = new_record(conversation_id="c", owner="me")
+    at = await queue.index(any_redis, new.message_id, most_due=10)
+    await placed(any_redis, "c", "a")
+    await placed(any_redis, "c", new.message_id)
+    told = await turns.accept(any_redis, new, REQUEST, indexed_at=at, life_seconds=LIFE)
+    assert told == "a"
+    await passed(any_redis, "c", "a")
+    told = await turns.accept(any_redis, new, REQUEST, indexed_at=at, life_seconds=LIFE)
+    assert told == new.message_id
+
+
+async def test_one_that_is_late_is_not_stored(any_redis: Redis) -> None:
+    new = new_record(conversation_id="c", owner="me")
+    for accept in (turns.accept, turns.accept_in_new):
+        with pytest.raises(Unavailable):
+            await accept(any_redis, new, REQUEST, indexed_at=1, life_seconds=LIFE)
+    assert await record.load(any_redis, new.message_id) is None

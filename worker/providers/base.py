@@ -1,12 +1,13 @@
 """What every provider adapter gives: a model call's answer as an iterator of chunks."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from rejoin.shared.content import Content
+from rejoin.shared.content import Content, chars_of
 from rejoin.shared.events import FinishReason
 from rejoin.shared.own_lists import ListedModel as ListedModel
 from rejoin.shared.request import ResponseFormat
@@ -45,6 +46,16 @@ class Turn:
     is_error: bool = False
     thinking: Sequence[Mapping[str, object]] = ()
 
+    @property
+    def chars(self) -> int:
+        """How many characters it counts as where tokens have to be guessed from its length."""
+        calls = sum(len(call.name) + _chars(call.arguments) for call in self.tool_calls)
+        return chars_of(self.content) + calls + sum(map(_chars, self.thinking))
+
+
+def _chars(fields: Mapping[str, object]) -> int:
+    return len(json.dumps(dict(fields), ensure_ascii=False))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
@@ -65,6 +76,11 @@ class ModelRequest:
     response_format: ResponseFormat | None = None
     tools: Sequence[Tool] = ()
     reference: str = ""
+
+    @property
+    def chars(self) -> int:
+        """How many characters its turns count as."""
+        return sum(turn.chars for turn in self.turns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from playwright.async_api import Page, Request, Route, expect
+from playwright.async_api import Locator, Page, Request, Route, expect
 
 from tests.clients.toy_server import Entry, plain_log
 from tests.support.caller import UNKNOWN_ID, caller
@@ -41,6 +41,11 @@ async def answer(page: Page) -> str:
 
 async def until_shown(page: Page, part: str) -> None:
     await expect(page.get_by_role("log", name="Answer")).to_contain_text(part)
+
+
+def earlier(page: Page) -> Locator:
+    """The turns before the one that is shown last."""
+    return page.get_by_label("Earlier turns")
 
 
 async def test_an_answer_streams_in_and_ends(page: Page, stack: Stack) -> None:
@@ -94,17 +99,21 @@ async def test_its_address_shows_the_message_in_another_tab(page: Page, stack: S
     assert await answer(page) == "sent elsewhere"
 
 
-async def test_the_way_back_shows_the_message_before(page: Page, stack: Stack) -> None:
+async def test_the_way_back_leaves_the_conversation_and_forward_finds_it(
+    page: Page, stack: Stack
+) -> None:
     await open_page(page, stack.url)
     for text in ("first", "second"):
         await ask(page, text)
         await until_shown(page, text)
         await expect_state(page, "ended")
     await page.go_back()
-    await until_shown(page, "first")
-    await page.go_back()
     await expect_state(page, "nothing sent yet")
     await expect(page.get_by_role("log", name="Answer")).to_be_hidden()
+    await expect(earlier(page)).to_have_text("")
+    await page.go_forward()
+    await until_shown(page, "second")
+    await expect(earlier(page)).to_contain_text("first")
 
 
 async def test_an_api_killed_in_mid_stream_is_come_back_to(page: Page, own_stack: Stack) -> None:

@@ -1,6 +1,9 @@
 """An API's parts in this process, on a Redis of their own."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import fakeredis
 import httpx
@@ -9,16 +12,32 @@ from redis.asyncio import Redis
 
 from rejoin.api.app import create_app
 from rejoin.api.context import Context
-from rejoin.shared.db.engine import Database
+from rejoin.shared.db import schema
+from rejoin.shared.db.engine import FILE, Database
 from rejoin.shared.settings import Settings
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty SQLite file with its tables, to be copied: to migrate takes longer than a test."""
+    settings = Settings.model_construct(data_dir=tmp_path_factory.mktemp("migrated"))
+
+    async def migrate() -> None:
+        database = Database.of(settings)
+        await schema.migrate(database)
+        await database.aclose()
+
+    asyncio.run(migrate())
+    return settings.data_dir / FILE
+
+
 @pytest.fixture
-def settings() -> Settings:
-    """The defaults, whatever the environment says; no Redis is there."""
-    return Settings.model_construct(redis_url=NOWHERE)
+def settings(tmp_path: Path, migrated: Path) -> Settings:
+    """The defaults, whatever the environment says; no Redis is there, and an empty history."""
+    shutil.copy(migrated, tmp_path / FILE)
+    return Settings.model_construct(redis_url=NOWHERE, data_dir=tmp_path)
 
 
 @pytest.fixture
@@ -30,10 +49,11 @@ async def redis() -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def context(settings: Settings, redis: Redis) -> Context:
+async def context(settings: Settings, redis: Redis) -> AsyncIterator[Context]:
     """What endpoints work with; the hub is not entered: nothing here is published."""
     made = create_app(settings).context
-    return Context(settings, redis, made.hub, Database.of(settings))
+    yield Context(settings, redis, made.hub, made.database, made.history)
+    await made.database.aclose()
 
 
 @pytest.fixture

@@ -57,6 +57,15 @@ async def test_answers_are_as_described(client: httpx.AsyncClient) -> None:
     page = await client.get(links["events"], headers=pages)
     assert page.json()["events"]
     against("Page", page.json())
+    conversations = await client.get("/api/conversations")
+    against("Conversations", conversations.json())
+    (listed,) = conversations.json()["conversations"]
+    conversation = await client.get(f"/api/conversations/{listed['id']}")
+    assert [message["role"] for message in conversation.json()["messages"]] == [
+        "user",
+        "assistant",
+    ]
+    against("Conversation", conversation.json())
     against("Models", (await client.get("/api/models")).json())
     against("Health", (await client.get("/healthz")).json())
     against("Health", (await client.get("/readyz")).json())

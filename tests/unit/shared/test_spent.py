@@ -169,3 +169,16 @@ def test_the_usage_of_a_message_with_one_attempt_is_that_attempts() -> None:
     frames = log(START, Text("1234"), Usage(9, 9), Done(FinishReason.CANCELLED, 4))
     (attempt,) = attempts_of(fold(frames), None, "t")
     assert attempt["usage"] == asdict(Usage(9, 9))
+
+
+def test_a_broken_call_is_counted_with_all_that_its_worker_noted_it_was_shown() -> None:
+    told = (Text("1234"), b'{"shown_chars":400}')
+    frames = log(START, told, Text("5678"), reset(), Text("12345678"))
+    # 100 tokens as noted, and 2 of the request's own where nothing was noted
+    assert spent_of(fold(frames), REQUEST) == Usage(102, 4, estimated=True)
+
+
+def test_a_note_of_what_was_shown_is_of_its_own_call_alone() -> None:
+    told = (Text("1234"), b'{"shown_chars":400}')
+    frames = log(START, told, step(), Text("1234"))
+    assert spent_of(fold(frames), REQUEST) == total(REPORTED, Usage(2, 1, estimated=True))

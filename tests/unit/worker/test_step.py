@@ -11,12 +11,14 @@ from redis.asyncio import Redis
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Usage
+from rejoin.shared.frames import Frame
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.providers.base import (
     FinishChunk,
     ModelRequest,
     ReasoningChunk,
     TextChunk,
+    ThinkingChunk,
     Turn,
     UsageChunk,
 )
@@ -51,10 +53,13 @@ class Call:
             finally:
                 await writer.flush()
 
+    def frames(self) -> list[Frame]:
+        """The events."""
+        return [frame for (sent,) in self._held.rounds for frame in sent.frames]
+
     def written(self) -> list[tuple[str, str]]:
         """The events, each by its name and text."""
-        frames = [frame for (sent,) in self._held.rounds for frame in sent.frames]
-        return [(frame.name, json.loads(frame.json)["text"]) for frame in frames]
+        return [(frame.name, json.loads(frame.json)["text"]) for frame in self.frames()]
 
 
 @pytest.fixture
@@ -81,6 +86,19 @@ async def test_chunks_become_events_in_their_order(held: HeldLog) -> None:
     assert (call.step.text_chars, call.step.reasoning_chars) == (13, 5)
     assert call.provider.open == 0
     assert call.provider.calls == [REQUEST]
+
+
+async def test_the_first_piece_says_how_much_was_shown_for_it(held: HeldLog) -> None:
+    call = Call([ReasoningChunk("hm"), *answer("one", "two")], held)
+    await call.run()
+    assert [frame.private for frame in call.frames()] == [b'{"shown_chars":8}', b"", b""]
+
+
+async def test_thinking_blocks_are_gathered_and_not_shown(held: HeldLog) -> None:
+    call = Call([ThinkingChunk({"a": 1}), ThinkingChunk({"b": 2}), *answer("x")], held)
+    await call.run()
+    assert call.step.thinking == [{"a": 1}, {"b": 2}]
+    assert call.written() == [("text", "x")]
 
 
 async def test_the_last_usage_counts(held: HeldLog) -> None:

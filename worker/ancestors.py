@@ -1,0 +1,145 @@
+"""Finds the messages before a message: in the database, and in Redis what is not saved yet."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Final
+
+from redis.asyncio import Redis
+
+from rejoin.shared import log, record
+from rejoin.shared.db import messages
+from rejoin.shared.db.engine import Database
+from rejoin.shared.db.rows import StoredMessage
+from rejoin.shared.errors import DatabaseUnavailable, NotFound, RequestUnreadable
+from rejoin.shared.fold import fold
+from rejoin.shared.history import rows_of
+from rejoin.shared.record import Record
+from rejoin.shared.request import StoredRequest
+from rejoin.worker.backoff import pause_seconds
+from rejoin.worker.kit import Kit, insist
+
+# A first look waits no longer for the database: Redis may have all of it.
+_PATIENCE_SECONDS: Final = 0.5
+_LONG: Final = log.PAGE  # events that are folded beside the loop
+_LOOKS: Final = 2  # for a message that nobody has: it may be saved, and expire, in between
+_LONGEST_BACKOFF: Final = 3  # tries: then about 2 s between two looks
+
+_log = logging.getLogger(__name__)
+
+
+async def ancestors(kit: Kit, found: Record, request: StoredRequest) -> list[StoredMessage]:
+    """Return the messages from the conversation's root to the request's parent.
+
+    A database that is away is waited for, without a bound, where Redis lacks one of them.
+
+    Raises:
+        NotFound: one of them is nowhere any more.
+    """
+    looks = failures = 0
+    while True:
+        patience = None if failures else _PATIENCE_SECONDS
+        walk = _Walk(kit.redis, kit.database, found.conversation_id, patience)
+        path = await insist(found.message_id, partial(walk.to, request))
+        if path is not None:
+            return path
+        if walk.away is None:
+            looks += 1
+            if looks == _LOOKS:
+                raise NotFound("a message before this one is not there any more")
+        else:
+            _log.warning("%s; message %s waits for its history", walk.away, found.message_id)
+        failures += 1
+        await asyncio.sleep(pause_seconds(min(failures, _LONGEST_BACKOFF), None))
+
+
+class _Walk:
+    """One look for the whole path, from its end to the root.
+
+    `away` is why the database was not asked any further; `patience` is in seconds, None: as long
+    as the database's own bounds are.
+    """
+
+    def __init__(
+        self, redis: Redis, database: Database, conversation_id: str, patience: float | None
+    ) -> None:
+        self.away: Exception | None = None
+        self._redis = redis
+        self._database = database
+        self._conversation_id = conversation_id
+        self._patience = patience
+
+    async def to(self, request: StoredRequest) -> list[StoredMessage] | None:
+        """The path to the request's parent; None where a part of it is not found.
+
+        Raises:
+            LogUnavailable: Redis is away.
+        """
+        path: list[StoredMessage] = []
+        at, answer_beside = request.parent_id, request.regenerate
+        met: set[str] = set()
+        while at is not None:
+            piece = await self._saved(at) or await self._unsaved(at, answer_beside)
+            # A row's parent is no foreign key: a cycle ends here.
+            if not piece or piece[0].conversation_id != self._conversation_id or at in met:
+                return None
+            met |= {message.id for message in piece}
+            path = piece + path
+            at, answer_beside = piece[0].parent_id, _regenerated(piece[0])
+        return path
+
+    async def _saved(self, message_id: str) -> list[StoredMessage]:
+        """The database's path to a message; what ended since it was saved is read from Redis."""
+        if self.away is not None:
+            return []
+        try:
+            async with asyncio.timeout(self._patience):
+                path = await messages.path(self._database, message_id)
+        except (DatabaseUnavailable, TimeoutError) as error:
+            self.away = error if str(error) else DatabaseUnavailable("the database is slow")
+            return []
+        return [await self._newest(message) for message in path]
+
+    async def _newest(self, saved: StoredMessage) -> StoredMessage:
+        if saved.role != "assistant" or saved.ended:
+            return saved
+        rows = await _rows_in_redis(self._redis, saved.id)
+        return rows[-1] if rows else saved
+
+    async def _unsaved(self, message_id: str, beside: str | None) -> list[StoredMessage]:
+        """A message as Redis has it, its own turns before it; [] where it has not.
+
+        A turn is found by an answer to it: `beside`, or the one that that one was to replace.
+        """
+        if rows := await _rows_in_redis(self._redis, message_id):
+            return rows
+        met: set[str] = set()
+        while beside is not None and beside not in met:
+            met.add(beside)
+            rows = await _rows_in_redis(self._redis, beside)
+            ids = [row.id for row in rows]
+            if message_id in ids:
+                return rows[: ids.index(message_id) + 1]
+            beside = _regenerated(rows[-1]) if rows else None
+        return []
+
+
+def _regenerated(message: StoredMessage) -> str | None:
+    """The answer instead of which this one was asked for."""
+    named = (message.request or {}).get("regenerate")
+    return named if isinstance(named, str) else None
+
+
+async def _rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
+    try:
+        stored = await record.load_with_request(redis, message_id)
+    except RequestUnreadable:
+        return []
+    if stored is None:
+        return []
+    found, request = stored
+    frames = await log.read_all(redis, message_id)
+    message = await asyncio.to_thread(fold, frames) if len(frames) > _LONG else fold(frames)
+    if found.ended and message.end is None:
+        return []  # it expired in between: it is saved
+    return rows_of(found, request, message)

@@ -1,0 +1,179 @@
+"""What a model is shown: the path to the request's parent, cut to its window, and the request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from rejoin.shared import catalogue, own_lists
+from rejoin.shared.db.rows import StoredCall, StoredMessage
+from rejoin.shared.events import dumps
+from rejoin.shared.record import Record
+from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.worker.ancestors import ancestors
+from rejoin.worker.kit import Kit, insist
+from rejoin.worker.providers.base import ModelRequest, ToolCall, Turn
+
+_CHARS_A_TOKEN: Final = 4
+
+
+class Window(NamedTuple):
+    """A model's limits, in tokens; None: nobody said."""
+
+    context: int
+    most_output: int | None
+
+
+class Context:
+    """What the calls of one message show their models; the path is read once, at the first."""
+
+    def __init__(self, kit: Kit, found: Record, request: StoredRequest) -> None:
+        self._kit = kit
+        self._record = found
+        self._request = request
+        self._path: list[StoredMessage] | None = None
+
+    async def model_request(self, model: str, shown: Sequence[Turn] = ()) -> ModelRequest:
+        """Return the call for `provider/name`, its model's own name still to be filled in.
+
+        `shown` are turns that follow the request's own.
+
+        Raises:
+            NotFound: a message of the path is nowhere any more.
+        """
+        reference = self._record.message_id
+        if self._request.parent_id is None:
+            return model_request(self._request, reference, shown=shown)
+        if self._path is None:
+            self._path = await ancestors(self._kit, self._record, self._request)
+        window = await self._window(model)
+        path = turns_of(self._path, model)
+        return model_request(self._request, reference, path=path, shown=shown, window=window)
+
+    async def _window(self, model: str) -> Window | None:
+        """The model's limits by our own catalogue, else by its provider's list."""
+        known = catalogue.find(model)
+        if known is not None and known.context_window is not None:
+            return Window(known.context_window, known.max_output_tokens)
+        provider, _, name = model.partition("?")[0].partition("/")
+        redis = self._kit.redis
+        lists = await insist(self._record.message_id, lambda: own_lists.kept(redis, [provider]))
+        for listed in lists.get(provider, ()):
+            if listed.name == name and listed.context_window is not None:
+                return Window(listed.context_window, listed.max_output_tokens)
+        return None
+
+
+def model_request(
+    request: StoredRequest,
+    reference: str,
+    *,
+    path: Sequence[Turn] = (),
+    shown: Sequence[Turn] = (),
+    window: Window | None = None,
+) -> ModelRequest:
+    """The model call that an accepted request asks for, its model still to be named.
+
+    `path` are the turns before the request's own, which are cut to the model's `window` (None: it
+    is not known), and `shown` those after them.
+    """
+    system = [] if request.system is None else [StoredTurn("system", request.system)]
+    first, own = (
+        [Turn(turn.role, turn.content) for turn in some] for some in (system, request.turns)
+    )
+    if window is not None:
+        fixed = sum(turn.chars for turn in (*first, *shown)) + _format_chars(request)
+        path = cut(path, own, _room(window, request.max_tokens) - fixed)
+    return ModelRequest(
+        model="",
+        turns=[*first, *path, *own, *shown],
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_tokens,
+        stop=tuple(request.stop),
+        reasoning_effort=request.reasoning_effort,
+        response_format=request.response_format,
+        reference=reference,
+    )
+
+
+def turns_of(path: Sequence[StoredMessage], model: str) -> list[Turn]:
+    """The messages as turns; thinking goes back to `model` where it came from its provider."""
+    provider = model.partition("/")[0]
+    turns: list[Turn] = []
+    for message in path:
+        if message.role == "assistant":
+            turns += _answer(message, provider)
+        elif message.content is not None:
+            turns.append(Turn(message.role, message.content))
+    return turns
+
+
+def cut(path: Sequence[Turn], own: Sequence[Turn], most_chars: int) -> list[Turn]:
+    """Leave out the oldest turns of `path`, so that it and `own` have `most_chars` or fewer.
+
+    What is left begins with a user's turn, so no tool's result comes without its call. System
+    turns stay, and so do the newest user's turn and what follows it, however long they are.
+    """
+    left = most_chars - sum(turn.chars for turn in own)
+    left -= sum(turn.chars for turn in path if turn.role == "system")
+    others = [0 if turn.role == "system" else turn.chars for turn in path]
+    begin = len(path) if _first_role(own) == "user" else None
+    for at in reversed(range(len(path))):
+        left -= others[at]
+        if left < 0 and begin is not None:
+            kept = begin
+            return [turn for at, turn in enumerate(path) if at >= kept or turn.role == "system"]
+        if path[at].role == "user":
+            begin = at
+    return list(path)
+
+
+def _first_role(turns: Sequence[Turn]) -> str | None:
+    return next((turn.role for turn in turns if turn.role != "system"), None)
+
+
+def _room(window: Window, max_tokens: int | None) -> int:
+    """How many characters the window has beside the answer."""
+    # A model whose answer may be as long as its window would have no room for a question.
+    most = min(window.most_output or 0, window.context // 2) if max_tokens is None else max_tokens
+    return (window.context - most) * _CHARS_A_TOKEN
+
+
+def _format_chars(request: StoredRequest) -> int:
+    wanted = request.response_format
+    return 0 if wanted is None else len(dumps(wanted.schema))
+
+
+def _answer(message: StoredMessage, provider: str) -> Iterator[Turn]:
+    """An answer step by step, each with its calls and their results; nothing where it is empty.
+
+    A call that nobody answered is left out: no provider takes it.
+    """
+    steps = dict(enumerate(message.steps, 1))
+    answered: dict[int, list[StoredCall]] = {}
+    for call in message.tool_calls:
+        calls = answered.setdefault(call.step, [])
+        if call.result is not None or call.error is not None:
+            calls.append(call)
+    text, thinking, rest = "", list[Mapping[str, object]](), message.text
+    last = max(len(steps) + 1, *answered) if answered else len(steps) + 1
+    for number in range(1, last + 1):
+        step = steps.get(number)
+        size = step.text_chars if step is not None else len(rest)
+        text, rest = text + rest[:size], rest[size:]
+        if step is not None and step.model.partition("/")[0] == provider:
+            thinking += step.thinking
+        calls = answered.get(number, [])
+        if not calls and number < last:
+            continue  # it goes on in the next
+        if calls or text.strip():
+            asked = (ToolCall(call.tool_call_id, call.name, call.arguments) for call in calls)
+            yield Turn("assistant", text, tuple(asked), thinking=tuple(thinking))
+            yield from map(_result, calls)
+        text, thinking = "", []
+
+
+def _result(call: StoredCall) -> Turn:
+    failed = call.error is not None
+    said = call.error if failed else call.result
+    text = said if isinstance(said, str) else dumps(said)
+    return Turn("tool", text, tool_call_id=call.tool_call_id, is_error=failed)
