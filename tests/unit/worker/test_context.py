@@ -95,9 +95,9 @@ def test_the_newest_user_turn_stays_and_no_more_than_fits(
     assert [turn for turn in [*left, *own] if turn.role == "user"][-1:] == asked[-1:]
     if size([*left, *own]) > most_chars:
         # What must stay is too much by itself: nothing beside it is left.
-        kept = [turn for turn in left if turn.role != "system"]
-        asked_here = [turn for turn in kept if turn.role == "user"]
-        assert len(asked_here) == (0 if own and own[0].role != "assistant" else min(1, len(asked)))
+        must = 0 if own and own[0].role != "assistant" else 1
+        asked_before = sum(turn.role == "user" for turn in path)
+        assert sum(turn.role == "user" for turn in left) == min(must, asked_before)
     elif len(left) < len(path):
         dropped = [turn for turn in path if turn.role != "system"]
         dropped = dropped[: len(path) - len(left)]
