@@ -60,12 +60,16 @@ class Record:
 
 
 class Claim(NamedTuple):
-    """A claim that was won: its attempt, whether a cancel is set, runs lost with their worker."""
+    """A claim that was won: its attempt, whether a cancel is set, runs lost with their worker.
+
+    And the conversation, for the claimer to ask at once whether it is the message's turn.
+    """
 
     attempt: int
     token: str
     cancel_asked: bool
     lost_runs: int
+    conversation_id: str = ""
 
 
 async def accept(
@@ -215,14 +219,16 @@ async def claim(
             [keys.record(message_id), keys.log(message_id), keys.request(message_id)],
             [token, worker_id, seen_attempt, life_seconds * 1000, held.token if held else ""],
         )
-    status, attempt, cancel, lost = cast(tuple[bytes, bytes, int, int], reply)
+    status, attempt, cancel, lost, conversation_id = cast(
+        tuple[bytes, bytes, int, int, bytes], reply
+    )
     if status == b"missing":
         raise MessageMissing(message_id)
     if status == b"ended":
         raise LogEnded(message_id)
     if status == b"fenced":
         raise Fenced(message_id)
-    return Claim(int(attempt), token, bool(cancel), lost)
+    return Claim(int(attempt), token, bool(cancel), lost, conversation_id.decode())
 
 
 async def hand_over(redis: Redis, message_id: str, token: str) -> bool:

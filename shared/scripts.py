@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int | float
@@ -74,9 +75,15 @@ async def run_all(redis: Redis, calls: Sequence[Call]) -> list[object]:
 
 async def _send(redis: Redis, calls: Sequence[Call]) -> list[object]:
     pipeline = redis.pipeline(transaction=False)
-    for name, keys, arguments in calls:
-        pipeline.execute_command("EVALSHA", digest(name), len(keys), *keys, *arguments)
+    for call in calls:
+        add(pipeline, call)
     return cast(list[object], await pipeline.execute(raise_on_error=False))
+
+
+def add(pipeline: Pipeline, call: Call) -> None:
+    """Let a pipeline run a script that Redis knows."""
+    name, keys, arguments = call
+    pipeline.execute_command("EVALSHA", digest(name), len(keys), *keys, *arguments)
 
 
 async def load(redis: Redis, name: str) -> None:

@@ -3,13 +3,15 @@
 from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
-from rejoin.shared import keys, log, record
+from rejoin.shared import keys, log, record, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import MessageMissing, RequestUnreadable
 from rejoin.shared.frames import Frame
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
+from rejoin.shared.scripts import Call
 
 
 class Stored(NamedTuple):
@@ -45,13 +47,42 @@ async def load(redis: Redis, message_id: str) -> Stored:
         LogUnavailable: Redis is away.
     """
     with redis_or_away():
-        pipeline = redis.pipeline(transaction=False)
-        pipeline.hgetall(keys.record(message_id))
-        pipeline.get(keys.request(message_id))
-        pipeline.xrange(keys.log(message_id), count=log.PAGE)
-        fields, request, entries = cast(
-            tuple[dict[bytes, bytes], bytes | None, list[log.Entry]], await pipeline.execute()
-        )
+        replies = await _send(redis, message_id)
+    return await _stored(redis, message_id, replies)
+
+
+async def load_and_run(redis: Redis, message_id: str, call: Call) -> tuple[Stored, object]:
+    """Return the message, and a script's reply, in one round trip; the script bears a repeat.
+
+    Raises:
+        MessageMissing: there is no record (any more).
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        replies = await _send(redis, message_id, call)
+        if isinstance(replies[-1], NoScriptError):
+            await scripts.load(redis, call.name)
+            replies = await _send(redis, message_id, call)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+    return await _stored(redis, message_id, replies), replies[-1]
+
+
+async def _send(redis: Redis, message_id: str, call: Call | None = None) -> list[object]:
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.hgetall(keys.record(message_id))
+    pipeline.get(keys.request(message_id))
+    pipeline.xrange(keys.log(message_id), count=log.PAGE)
+    if call is not None:
+        scripts.add(pipeline, call)
+    return cast(list[object], await pipeline.execute(raise_on_error=call is None))
+
+
+async def _stored(redis: Redis, message_id: str, replies: list[object]) -> Stored:
+    fields, request, entries = cast(
+        tuple[dict[bytes, bytes], bytes | None, list[log.Entry]], tuple(replies[:3])
+    )
     found = record.parse(message_id, fields)
     if found is None:
         raise MessageMissing(message_id)

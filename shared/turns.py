@@ -10,12 +10,13 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, scripts
+from rejoin.shared import keys, queue, record, scripts, stored
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
+from rejoin.shared.stored import Stored
 
 
 class IfBusy(StrEnum):
@@ -151,6 +152,20 @@ async def first(redis: Redis, conversation_id: str, *, life_seconds: int) -> str
     with redis_or_away():
         reply = await scripts.run(redis, *_asking(conversation_id, life_seconds))
     return cast(bytes, reply).decode()
+
+
+async def load(
+    redis: Redis, message_id: str, conversation_id: str, *, life_seconds: int
+) -> tuple[Stored, str]:
+    """Return a message, and whose turn it is in its conversation, in one round trip.
+
+    Raises:
+        MessageMissing: there is no record (any more).
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    asking = _asking(conversation_id, life_seconds)
+    found, reply = await stored.load_and_run(redis, message_id, asking)
+    return found, cast(bytes, reply).decode()
 
 
 async def pass_on(redis: Redis, conversation_id: str, message_id: str, *, life_seconds: int) -> str:

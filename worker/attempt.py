@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rejoin.shared import record, stored, turns
+from rejoin.shared import record, turns
 from rejoin.shared.errors import CancelAsked, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
@@ -11,6 +11,7 @@ from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
 from rejoin.shared.spent import spent_of, total
+from rejoin.shared.stored import Stored
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
@@ -109,11 +110,12 @@ async def begin(
             held=held,
         ),
     )
-    found = await insist(message_id, lambda: stored.load(redis, message_id))
+    # The turn is asked after the claim: what was first before it may be another by now.
+    found, first = await insist(message_id, lambda: _load(kit, message_id, claim))
     request, message = found.request, fold(found.frames)
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
-    # After the claim: what was first before it may be another by now. An end may come out of turn.
-    if not to_end and not await insist(message_id, lambda: _is_first(kit, found.record)):
+    # An end may come out of turn.
+    if not to_end and first != message_id:
         await insist(message_id, lambda: record.hand_over(redis, message_id, token))
         raise NotItsTurn(message_id)
     before = left_as_it_is(message) if to_end else takeover_of(message)
@@ -139,7 +141,6 @@ async def begin(
     return Attempt(found.record, request, claim, writer, before, spent_of(message, request))
 
 
-async def _is_first(kit: Kit, found: Record) -> bool:
+async def _load(kit: Kit, message_id: str, claim: Claim) -> tuple[Stored, str]:
     life_seconds = kit.settings.open_ttl_seconds
-    first = await turns.first(kit.redis, found.conversation_id, life_seconds=life_seconds)
-    return first == found.message_id
+    return await turns.load(kit.redis, message_id, claim.conversation_id, life_seconds=life_seconds)

@@ -2,23 +2,24 @@
 -- KEYS record: hash attempt, token, worker, run_id, ended, cancel, running, lost, started_at | log | request
 -- ARGV claim's token | worker | highest attempt the caller has seen | life in ms | token of the claim
 --   that the caller holds (empty: it has just won the job's lease)
--- Returns {claimed | ended | missing | fenced, attempt, cancel asked for, runs lost with their worker}.
+-- Returns {claimed | ended | missing | fenced, attempt, cancel asked for, runs lost with their worker,
+--   conversation}.
 -- May be repeated: the same token is the same claim.
 local r = redis.call('HMGET', KEYS[1], 'created_at', 'attempt', 'token', 'ended', 'cancel',
-  'run_id', 'running', 'lost', 'started_at')
+  'run_id', 'running', 'lost', 'started_at', 'conversation_id')
 if not r[1] then
-  return {'missing', '0', 0, 0}
+  return {'missing', '0', 0, 0, ''}
 end
 local cancel = r[5] and 1 or 0
 local lost = tonumber(r[8] or '0')
 if r[4] then
-  return {'ended', r[2] or '0', cancel, lost}
+  return {'ended', r[2] or '0', cancel, lost, r[10] or ''}
 end
 if r[3] == ARGV[1] then
-  return {'claimed', r[2], cancel, lost}
+  return {'claimed', r[2], cancel, lost, r[10] or ''}
 end
 if ARGV[5] ~= '' and (tonumber(r[2] or '0') > tonumber(ARGV[3]) or r[3] ~= ARGV[5]) then
-  return {'fenced', r[2] or '0', cancel, lost}
+  return {'fenced', r[2] or '0', cancel, lost, r[10] or ''}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -41,4 +42,4 @@ end
 for i = 1, #KEYS do
   redis.call('PEXPIRE', KEYS[i], ARGV[4])
 end
-return {'claimed', text, cancel, lost}
+return {'claimed', text, cancel, lost, r[10] or ''}
