@@ -95,10 +95,9 @@ async def _archived_page(
 ) -> bytes:
     row = await archive.load(context, message_id, owner)
     frames = archive.after(row, after)
-    some = frames[:limit]
-    # The `reset` without an id counts for nothing: it comes with the first event, or comes again.
-    if some and not id_of(some[-1]):
-        some = frames[: limit + 1]
+    # The `reset` without an id does not count: a page with it alone would lead nowhere.
+    unnumbered = 1 if frames and not id_of(frames[0]) else 0
+    some = frames[: limit + unnumbered]
     following = id_of(some[-1]) if some else bytes(after or b"")
     return _encoded([_event(frame) for frame in some], following, ended=len(some) == len(frames))
 

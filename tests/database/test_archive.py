@@ -117,6 +117,7 @@ async def test_pages_of_any_size_join_to_the_stream(
         page = (await api.get(address(told, "/events"), params=query, headers=headers)).json()
         seen += [(event["id"], event["event"], event["data"]) for event in page["events"]]
         after, ended = page["next"], page["ended"]
+        assert after is not None, "a page that leads nowhere"
     assert seen == expected
     assert after == "3-5"
 

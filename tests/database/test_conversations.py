@@ -157,6 +157,7 @@ async def test_a_deleted_one_is_not_brought_back_by_a_late_save(
     assert (await log.append(redis, ended)).cancel_asked
     await redis.zadd(keys.UNSAVED, {message_id: 0})
     await redis.zrem(keys.OPEN, message_id)
+    assert await pages(api, 10) == []
     assert await Saver(kit).save_due() == 1
     assert await messages.load(kit.database, message_id) is None
     assert await redis.exists(*keys.of_message(message_id)) == 0
