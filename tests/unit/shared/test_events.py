@@ -20,6 +20,9 @@ from rejoin.shared.events import (
     Start,
     Step,
     Text,
+    ToolCall,
+    ToolError,
+    ToolResult,
     Usage,
     dumps,
 )
@@ -40,6 +43,9 @@ TABLE: list[tuple[Event, str, list[str]]] = [
     ),
     (Text("a"), "text", ["text"]),
     (Reasoning("a"), "reasoning", ["text"]),
+    (ToolCall("c", "t", {"a": 1}), "tool_call", ["tool_call_id", "name", "arguments"]),
+    (ToolResult("c", "t", [1]), "tool_result", ["tool_call_id", "name", "result"]),
+    (ToolError("c", "t", "x"), "tool_error", ["tool_call_id", "name", "error"]),
     (Step(1, FinishReason.STOP), "step", ["step", "finish_reason"]),
     (
         Usage(),
