@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
+from rejoin.api.latest import unsaved_of
 from rejoin.shared import record
 from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.request import StoredRequest
@@ -19,7 +20,8 @@ class KnownConversation(NamedTuple):
 class KnownMessage(NamedTuple):
     """A message's place in its conversation. `parent_id` None: it is the first of it.
 
-    `model` is that of an assistant message, None for a turn that was sent.
+    `model` is that of an assistant message, None for a turn that was sent. `sent_with` is the
+    message whose request has a turn that is not saved yet.
     """
 
     conversation_id: str
@@ -27,6 +29,7 @@ class KnownMessage(NamedTuple):
     role: str
     parent_id: str | None
     model: str | None
+    sent_with: str | None = None
 
 
 class History(Protocol):
@@ -75,6 +78,32 @@ async def message_in_redis(redis: Redis, message_id: str) -> KnownMessage | None
     return KnownMessage(
         found.conversation_id, found.owner, "assistant", turn_before(request), found.model
     )
+
+
+async def turn_in_redis(
+    redis: Redis, turn_id: str, owner: str, conversation_id: str
+) -> KnownMessage | None:
+    """Return a turn of an owner's conversation that was sent and is not saved yet.
+
+    Ask before the history: one that is saved in between is in both.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    for one in await unsaved_of(redis, owner):
+        if one.conversation_id != conversation_id:
+            continue
+        try:
+            request = await record.load_request(redis, one.message_id)
+        except RequestUnreadable:
+            continue
+        before = request.parent_id
+        for turn in request.turns:
+            if turn.id == turn_id:
+                place = (conversation_id, owner, turn.role, before, None)
+                return KnownMessage(*place, sent_with=one.message_id)
+            before = turn.id
+    return None
 
 
 def turn_before(request: StoredRequest) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rejoin.api.context import Context
-from rejoin.api.history import KnownMessage, message_in_redis
+from rejoin.api.history import KnownMessage, message_in_redis, turn_in_redis
 from rejoin.shared import turns
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound
@@ -40,10 +40,11 @@ async def origin_of(
     if request.regenerate is not None:
         return await _regenerating(context, owner, conversation_id, request)
     if request.parent_id is not None:
-        known = await _known(context, request.parent_id, owner)
+        known = await _known(context, request.parent_id, owner, conversation_id)
         if known is None or known.conversation_id != conversation_id:
             await _check_conversation(context, owner, conversation_id)
             raise BadRequest("it is no message of the conversation", field=("parent_id",))
+        request = replace(request, beside=known.sent_with)
     with_ids = [replace(turn, id=new_message_id()) for turn in request.turns]
     return Origin(
         conversation_id or new_message_id(),
@@ -56,7 +57,7 @@ async def _regenerating(
     context: Context, owner: str, conversation_id: str | None, request: StoredRequest
 ) -> Origin:
     """Another answer to the same turn, by the same model where none is named."""
-    known = await _known(context, request.regenerate or "", owner)
+    known = await _known(context, request.regenerate or "", owner, conversation_id)
     if known is None or conversation_id not in (None, known.conversation_id):
         await _check_conversation(context, owner, conversation_id)
         raise BadRequest("it is no message of the conversation", field=("regenerate",))
@@ -69,11 +70,15 @@ async def _regenerating(
     return Origin(known.conversation_id, False, asked)
 
 
-async def _known(context: Context, message_id: str, owner: str) -> KnownMessage | None:
+async def _known(
+    context: Context, message_id: str, owner: str, conversation_id: str | None
+) -> KnownMessage | None:
     """A message of this owner, in Redis or in the history."""
     if not is_message_id(message_id):
         return None
     known = await message_in_redis(context.redis, message_id)
+    if known is None and conversation_id is not None:
+        known = await turn_in_redis(context.redis, message_id, owner, conversation_id)
     if known is None:
         known = await context.history.message(message_id)
     return known if known is not None and known.owner == owner else None

@@ -40,7 +40,8 @@ class StoredRequest:
     `system` goes before the whole path to `turns` and is no message of the conversation.
     `parent_id` is the message after which these turns come in their conversation, None where they
     begin one. `turns` are the caller's own; with `regenerate` there are none, and the message
-    answers the same turn as the one that it names.
+    answers the same turn as the one that it names. `beside` is the message with which the parent
+    was sent, where that is a turn that was not saved yet: only that one's request has it.
     """
 
     model: str
@@ -56,6 +57,7 @@ class StoredRequest:
     metadata: dict[str, str] = field(default_factory=dict)
     parent_id: str | None = None
     regenerate: str | None = None
+    beside: str | None = None
 
     def encode(self) -> str:
         """Return it as JSON."""

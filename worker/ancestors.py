@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -68,6 +69,7 @@ class _Walk:
         self._database = database
         self._conversation_id = conversation_id
         self._patience = patience
+        self._beside: list[str] = []  # whose requests may have turns that are not saved yet
 
     async def to(self, request: StoredRequest) -> list[StoredMessage] | None:
         """The path to the request's parent; None where a part of it is not found.
@@ -76,16 +78,17 @@ class _Walk:
             LogUnavailable: Redis is away.
         """
         path: list[StoredMessage] = []
-        at, answer_beside = request.parent_id, request.regenerate
+        at = request.parent_id
+        self._beside += [named for named in (request.regenerate, request.beside) if named]
         met: set[str] = set()
         while at is not None:
-            piece = await self._saved(at) or await self._unsaved(at, answer_beside)
+            piece = await self._saved(at) or await self._unsaved(at)
             # A row's parent is no foreign key: a cycle ends here.
             if not piece or piece[0].conversation_id != self._conversation_id or at in met:
                 return None
             met |= {message.id for message in piece}
             path = piece + path
-            at, answer_beside = piece[0].parent_id, _regenerated(piece[0])
+            at = piece[0].parent_id
         return path
 
     async def _saved(self, message_id: str) -> list[StoredMessage]:
@@ -98,6 +101,7 @@ class _Walk:
         except (DatabaseUnavailable, TimeoutError) as error:
             self.away = error if str(error) else DatabaseUnavailable("the database is slow")
             return []
+        self._beside += _named(path)
         return [await self._newest(message) for message in path]
 
     async def _newest(self, saved: StoredMessage) -> StoredMessage:
@@ -106,28 +110,33 @@ class _Walk:
         rows = await _rows_in_redis(self._redis, saved.id)
         return rows[-1] if rows else saved
 
-    async def _unsaved(self, message_id: str, beside: str | None) -> list[StoredMessage]:
+    async def _unsaved(self, message_id: str) -> list[StoredMessage]:
         """A message as Redis has it, its own turns before it; [] where it has not.
 
-        A turn is found by an answer to it: `beside`, or the one that that one was to replace.
+        A turn is found by a message beside it, or one that is named there: what was sent with it,
+        or an answer to it.
         """
         if rows := await _rows_in_redis(self._redis, message_id):
+            self._beside += _named(rows)
             return rows
-        met: set[str] = set()
-        while beside is not None and beside not in met:
+        left, met = list(self._beside), set[str]()
+        while left:
+            if (beside := left.pop()) in met:
+                continue
             met.add(beside)
             rows = await _rows_in_redis(self._redis, beside)
-            ids = [row.id for row in rows]
+            named, ids = _named(rows), [row.id for row in rows]
             if message_id in ids:
+                self._beside += named
                 return rows[: ids.index(message_id) + 1]
-            beside = _regenerated(rows[-1]) if rows else None
+            left += named
         return []
 
 
-def _regenerated(message: StoredMessage) -> str | None:
-    """The answer instead of which this one was asked for."""
-    named = (message.request or {}).get("regenerate")
-    return named if isinstance(named, str) else None
+def _named(rows: Sequence[StoredMessage]) -> list[str]:
+    """The messages that these name as beside their turns or their parents (shared/request.py)."""
+    named = [(row.request or {}).get(field) for row in rows for field in ("regenerate", "beside")]
+    return [one for one in named if isinstance(one, str)]
 
 
 async def _rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:

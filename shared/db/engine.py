@@ -21,6 +21,8 @@ FILE: Final = "rejoin.db"
 _CONNECT_SECONDS: Final = 3.0
 _STATEMENT_SECONDS: Final = 5.0
 _TRANSACTION_SECONDS: Final = 10.0
+_LOCK_SECONDS: Final = 3.0  # for SQLite's: less than a request waits for its answer
+_GOODBYE_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 3.0
 _CONNECTIONS: Final = 5
 
@@ -118,6 +120,7 @@ class Database:
                 connect_args={
                     "timeout": _CONNECT_SECONDS,
                     "command_timeout": _STATEMENT_SECONDS,
+                    "connection_class": _Connection,
                     "server_settings": {"application_name": "rejoin"},
                 },
             )
@@ -126,7 +129,7 @@ class Database:
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_CONNECT_SECONDS,
-            connect_args={"timeout": _STATEMENT_SECONDS},
+            connect_args={"timeout": _LOCK_SECONDS},
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -173,6 +176,20 @@ class Database:
             return  # a server that is away closes nothing
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """Waits half a second for a server's goodbye, not the two that SQLAlchemy gives it.
+
+    A request that has run out of time waits for that too.
+    """
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Close it in order, or cut it off."""
+        try:
+            await super().close(timeout=min(timeout or _GOODBYE_SECONDS, _GOODBYE_SECONDS))
+        except TimeoutError:
+            return  # asyncpg has cut it off then
+
+
 @contextmanager
 def database_or_away() -> Iterator[None]:
     """Translate SQLAlchemy's errors, and its drivers', at the border.
@@ -208,7 +225,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # Transactions are begun below: sqlite3's own begin only before writing, and wait for no lock.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {int(_STATEMENT_SECONDS * 1000)}")
+    cursor.execute(f"PRAGMA busy_timeout = {int(_LOCK_SECONDS * 1000)}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = FULL")  # what was saved is taken out of Redis
     cursor.close()

@@ -64,6 +64,27 @@ async def test_queued_messages_are_in_their_order_and_the_first_is_active(
     assert (await shown(idle_api, conversation_id))["active_message_id"] == ids[1]
 
 
+async def test_a_turn_that_was_just_sent_may_be_branched_from(idle_api: Caller) -> None:
+    conversation_id, first = await begun(idle_api, "hello")
+    asked, _ = (await shown(idle_api, conversation_id))["messages"]
+    branch = await idle_api.accepted(
+        "and?", conversation_id=conversation_id, parent_id=asked["id"], if_busy="interrupt"
+    )
+    begins, more, answer = (await shown(idle_api, conversation_id))["messages"]
+    assert (begins, more["parent_id"], answer["id"]) == (asked, asked["id"], branch)
+    assert more["siblings"] == [first, more["id"]]
+
+
+async def test_a_turn_of_another_conversation_that_was_just_sent_is_no_parent(
+    idle_api: Caller,
+) -> None:
+    others, _ = await begun(idle_api, "hello")
+    turn = (await shown(idle_api, others))["messages"][0]["id"]
+    conversation_id, _ = await begun(idle_api, "hello")
+    refused = await idle_api.post("x", conversation_id=conversation_id, parent_id=turn)
+    assert_names(assert_problem(refused, 422), "parent_id")
+
+
 async def test_a_message_is_whole_as_soon_as_it_has_ended(api: Caller) -> None:
     for _ in range(5):
         conversation_id, message_id = await begun(api, "naïve 😀", metadata={"a": "b"})

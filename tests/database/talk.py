@@ -34,10 +34,12 @@ class Talk:
         request = StoredRequest(SCRIPT, [], parent_id=parent_id, regenerate=message_id)
         return await self._post(request)
 
-    async def ask_with_id(self, text: str, parent_id: str | None = None) -> str:
+    async def ask_with_id(
+        self, text: str, parent_id: str | None = None, beside: str | None = None
+    ) -> str:
         """Post a message whose turn has an id, as the API gives it one; the message's id."""
         own = [StoredTurn("user", text, new_message_id())]
-        return await self._post(StoredRequest(SCRIPT, own, parent_id=parent_id))
+        return await self._post(StoredRequest(SCRIPT, own, parent_id=parent_id, beside=beside))
 
     async def _post(self, request: StoredRequest) -> str:
         new = new_record(None, self.id, model=SCRIPT)

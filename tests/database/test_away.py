@@ -101,7 +101,7 @@ async def test_postgresql_stops_answering_and_goes_on(
 async def test_an_sqlite_file_is_locked_and_let_go(
     clean_redis_url: str, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rejoin.shared.db.engine._STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr("rejoin.shared.db.engine._LOCK_SECONDS", 0.5)
     file = tmp_path / "rejoin.db"
 
     @contextmanager

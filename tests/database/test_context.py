@@ -170,6 +170,21 @@ async def test_a_branch_sees_its_own_path_alone(
     assert shown(provider.calls[2]) == [("user", "one"), ("assistant", "1"), ("user", "other")]
 
 
+@pytest.mark.usefixtures("no_saver")
+async def test_a_branch_from_a_turn_that_is_not_saved_is_shown_it(talk: Talk) -> None:
+    provider = ScriptedProvider(answer("1"), answer("2"), answer("3"))
+    async with worker_on(talk.url, provider, database_url=talk.database_url):
+        first = await talk.ask_with_id("one")
+        await until_ended(talk.redis, first)
+        turn = (await record.load_request(talk.redis, first)).turns[0].id
+        branch = await talk.ask_with_id("two", turn, beside=first)
+        await until_ended(talk.redis, branch)
+        again = await talk.ask_again(branch)
+        await until_ended(talk.redis, again)
+    same = [("user", "one"), ("user", "two")]
+    assert [shown(call) for call in provider.calls] == [same[:1], same, same]
+
+
 @pytest.mark.parametrize("where", ["log", "database"])
 async def test_another_answer_to_a_turn_is_shown_what_the_first_was(
     talk: Talk, where: str, request: pytest.FixtureRequest

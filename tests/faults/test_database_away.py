@@ -98,6 +98,8 @@ async def test_it_is_told_in_time_and_a_tail_goes_on_when_it_is_back(
             ("POST", f"/api/messages/{message_id}/cancel", {}),
             ("GET", f"/api/messages/{message_id}/events", JSON),
         ]
+        # Connected already, as an API is that runs for a while: what is open may fall silent.
+        assert (await api.http.get(conversation)).status_code == 200
         with away(postgres):
             for method, path, headers in asked:
                 watch = Stopwatch()
