@@ -162,7 +162,7 @@ async def test_the_ids_of_an_attempt_that_the_replica_never_heard_of_are_not_giv
     first = [word(text) for text in ("never ", "to ", "be ", "heard ", "again ")]
     second = [word(text) for text in ("what ", "it ", "said ", "at ", "last")]
     end = [sse(completion_chunk("x", choices=choice({}, "stop"))), sse("[DONE]")]
-    async with ProviderServer() as server:
+    async with ProviderServer(lists_models=True) as server:
         server.play(Answer([*first, Hold()]), Answer([*second, *end]))
         provided = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
         message_id = await api.accepted("tell me", model="openai/x")
