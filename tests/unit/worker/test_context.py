@@ -97,7 +97,8 @@ def test_the_newest_user_turn_stays_and_no_more_than_fits(
         # What must stay is too much by itself: nothing beside it is left.
         kept = [turn for turn in left if turn.role != "system"]
         asked_here = [turn for turn in kept if turn.role == "user"]
-        assert len(asked_here) == (0 if own and own[0].role != "assistant" else min(1, len(asked)))
+        asked_before = min(1, sum(turn.role == "user" for turn in path))
+        assert len(asked_here) == (0 if own and own[0].role != "assistant" else asked_before)
     elif len(left) < len(path):
         dropped = [turn for turn in path if turn.role != "system"]
         dropped = dropped[: len(path) - len(left)]
@@ -192,3 +193,14 @@ def test_a_user_turn_keeps_its_parts() -> None:
     parts = (TextPart("what is this?"), ImagePart("https://example.org/a.png"))
     asked = StoredMessage("m", "c", "", None, "user", 0, content=parts)
     assert turns_of([asked], "a/x") == [Turn("user", parts)]
+
+
+@pytest.mark.parametrize(("sees", "taken"), [(True, True), (None, True), (False, False)])
+def test_an_earlier_image_is_shown_to_a_model_unless_its_list_says_that_it_is_blind(
+    sees: bool | None, taken: bool
+) -> None:
+    parts = (TextPart("what is this?"), ImagePart("https://example.org/a.png"))
+    asked = StoredMessage("m", "c", "", None, "user", 0, content=parts)
+    (turn,) = turns_of([asked], "openai/unheard-of", sees=sees)
+    assert turn.content[0] == parts[0]
+    assert (turn.content[1] == parts[1]) is taken
