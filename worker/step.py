@@ -86,7 +86,9 @@ class Step:
         text, reasoning = WholeText(), WholeText()
         try:
             async for chunk in chunks:
-                deadlines.heard()
+                # What a call has used so far may come long before its first token.
+                if type(chunk) is not UsageChunk:
+                    deadlines.heard()
                 match chunk:
                     case TextChunk():
                         self._text(writer, text.feed(chunk.text))
