@@ -98,9 +98,7 @@ def model_request(
     )
 
 
-def turns_of(
-    path: Sequence[StoredMessage], model: str, *, sees: bool | None = None
-) -> list[Turn]:
+def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = None) -> list[Turn]:
     """The messages as turns for `model`: thinking of its own provider's, parts that it can take.
 
     `sees` is what its provider's list says of images.
