@@ -86,8 +86,8 @@ class Step:
         text, reasoning = WholeText(), WholeText()
         try:
             async for chunk in chunks:
-                # What a call has used so far may come long before its first token.
-                if type(chunk) is not UsageChunk:
+                # A first report of what was read may come long before the first token.
+                if self.reported is not None or type(chunk) is not UsageChunk:
                     deadlines.heard()
                 match chunk:
                     case TextChunk():
