@@ -4,14 +4,12 @@ Of a model that is not in it nothing is known: its provider decides.
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from rejoin.shared import catalogue
 from rejoin.shared.content import FilePart, ImagePart
 from rejoin.shared.errors import BadRequest
+from rejoin.shared.part_support import lack
 from rejoin.shared.request import StoredRequest
-
-_TEXT_ALONE: Final = frozenset({"demo"})  # providers none of whose models takes anything else
 
 
 class _Place(NamedTuple):
@@ -33,14 +31,14 @@ def check_parts(request: StoredRequest, *, single: bool) -> None:
     if not places:
         return
     for place in places:
-        if (lack := _lack(request.model, place.part)) is not None:
-            mend = f"{lack}: leave it out, or choose a model that takes it"
+        if (said := lack(request.model, place.part)) is not None:
+            mend = f"{said}: leave it out, or choose a model that takes it"
             raise BadRequest(mend, field=place.loc)
     for at, model in enumerate(request.fallbacks):
         for place in places:
-            if (lack := _lack(model, place.part)) is not None:
+            if (said := lack(model, place.part)) is not None:
                 where = ".".join(str(name) for name in place.loc)
-                mend = f"{lack}, such as {where}: name another fallback, or leave it out"
+                mend = f"{said}, such as {where}: name another fallback, or leave it out"
                 raise BadRequest(mend, field=("fallbacks", at))
 
 
@@ -50,22 +48,3 @@ def _places(request: StoredRequest, *, single: bool) -> Iterator[_Place]:
         for place, part in enumerate(() if isinstance(turn.content, str) else turn.content):
             if isinstance(part, ImagePart | FilePart):
                 yield _Place((*field, place), part)
-
-
-def _lack(model: str, part: ImagePart | FilePart) -> str | None:
-    """Say what the model does not take; None where it takes the part, or nothing is known."""
-    what = "images" if isinstance(part, ImagePart) else "files"
-    provider = model.partition("/")[0]
-    if provider in _TEXT_ALONE:
-        return f"{model} takes no {what}"
-    if provider == "ollama":  # which fetches nothing, and knows no file
-        if isinstance(part, ImagePart) and not part.url.startswith("data:"):
-            return f"{model} takes images as data: URLs alone"
-        if isinstance(part, FilePart) and not part.file_data.startswith("data:text/"):
-            return f"{model} takes no files but text"
-    # A PDF is shown to a model page by page, as images; a text file is text.
-    if isinstance(part, FilePart) and part.file_data.startswith("data:text/"):
-        return None
-    known = catalogue.find(model)
-    blind = known is not None and known.capabilities.vision is False
-    return f"{model} takes no {what}" if blind else None

@@ -20,7 +20,14 @@ from rejoin.worker.attempt import Attempt, Finished, begin
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.context import Context
 from rejoin.worker.deadlines import Deadlines
-from rejoin.worker.failures import DEADLINE, HISTORY_GONE, INTERNAL, failure_of, timeout_of
+from rejoin.worker.failures import (
+    DEADLINE,
+    HISTORY_GONE,
+    INTERNAL,
+    another_model_may,
+    failure_of,
+    timeout_of,
+)
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Turn
 from rejoin.worker.step import Step as ModelCall
@@ -64,7 +71,7 @@ class Answer:
                 failure = await self._ask(model)
                 if failure is None:
                     return
-                if not failure.retryable:
+                if not another_model_may(failure):
                     break
         except Stopped as stopped:
             if stopped.reason in LEAVING:

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 from rejoin.shared import catalogue, own_lists
 from rejoin.shared.db.rows import StoredCall, StoredMessage
 from rejoin.shared.events import dumps
+from rejoin.shared.own_lists import ListedModel
+from rejoin.shared.part_support import without_lacks
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.ancestors import ancestors
@@ -44,22 +46,23 @@ class Context:
             return model_request(self._request, reference, shown=shown)
         if self._path is None:
             self._path = await ancestors(self._kit, self._record, self._request)
-        window = await self._window(model)
-        path = turns_of(self._path, model)
+        listed = await self._listed(model)
+        sees = None if listed.capabilities is None else "vision" in listed.capabilities
+        path = turns_of(self._path, model, sees=sees)
+        window = _window(model, listed)
         return model_request(self._request, reference, path=path, shown=shown, window=window)
 
-    async def _window(self, model: str) -> Window | None:
-        """The model's limits by our own catalogue, else by its provider's list."""
-        known = catalogue.find(model)
-        if known is not None and known.context_window is not None:
-            return Window(known.context_window, known.max_output_tokens)
+    async def _listed(self, model: str) -> ListedModel:
+        """The model as its provider lists it, where our own catalogue does not know it whole."""
         provider, _, name = model.partition("?")[0].partition("/")
-        redis = self._kit.redis
-        lists = await insist(self._record.message_id, lambda: own_lists.kept(redis, [provider]))
-        for listed in lists.get(provider, ()):
-            if listed.name == name and listed.context_window is not None:
-                return Window(listed.context_window, listed.max_output_tokens)
-        return None
+        known = catalogue.find(model)
+        if known is None or known.context_window is None:
+            redis = self._kit.redis
+            lists = await insist(self._record.message_id, lambda: own_lists.kept(redis, [provider]))
+            for listed in lists.get(provider, ()):
+                if listed.name == name:
+                    return listed
+        return ListedModel(name)
 
 
 def model_request(
@@ -95,15 +98,19 @@ def model_request(
     )
 
 
-def turns_of(path: Sequence[StoredMessage], model: str) -> list[Turn]:
-    """The messages as turns; thinking goes back to `model` where it came from its provider."""
+def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = None) -> list[Turn]:
+    """The messages as turns for `model`: thinking of its own provider's, parts that it can take.
+
+    `sees` is what its provider's list says of images.
+    """
     provider = model.partition("/")[0]
     turns: list[Turn] = []
     for message in path:
         if message.role == "assistant":
             turns += _answer(message, provider)
         elif message.content is not None:
-            turns.append(Turn(message.role, message.content))
+            taken = without_lacks(message.content, model, sees=sees)
+            turns.append(Turn(message.role, taken))
     return turns
 
 
@@ -125,6 +132,14 @@ def cut(path: Sequence[Turn], own: Sequence[Turn], most_chars: int) -> list[Turn
         if path[at].role == "user":
             begin = at
     return list(path)
+
+
+def _window(model: str, listed: ListedModel) -> Window | None:
+    """The model's limits by our own catalogue, else by its provider's list."""
+    for known in (catalogue.find(model), listed):
+        if known is not None and known.context_window is not None:
+            return Window(known.context_window, known.max_output_tokens)
+    return None
 
 
 def _first_role(turns: Sequence[Turn]) -> str | None:

@@ -11,6 +11,16 @@ _TOO_LATE: Final = {
     Stop.IDLE: "the provider fell silent",
 }
 
+# What stands in the way of one model alone, though to ask it again is of no use.
+_OF_THE_MODEL: Final = frozenset(
+    {
+        FailureCode.AUTHENTICATION,
+        FailureCode.RATE_LIMITED,  # no money left
+        FailureCode.CONTEXT_LENGTH_EXCEEDED,
+    }
+)
+_NO_SUCH_MODEL: Final = 404
+
 DEADLINE: Final = Failed(
     FailureCode.DEADLINE_EXCEEDED, "the message ran for too long", retryable=False
 )
@@ -27,6 +37,13 @@ def failure_of(error: Exception) -> Failed:
     if isinstance(error, ProviderError):
         return Failed(FailureCode(error.code), str(error), error.retryable, error.status)
     return INTERNAL
+
+
+def another_model_may(failure: Failed) -> bool:
+    """Whether a fallback may do what this model could not; a bad request is bad for all."""
+    if failure.retryable or failure.code in _OF_THE_MODEL:
+        return True
+    return failure.code is FailureCode.INVALID_REQUEST and failure.status == _NO_SUCH_MODEL
 
 
 def timeout_of(reason: Stop) -> ProviderError | None:

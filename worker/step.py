@@ -86,7 +86,9 @@ class Step:
         text, reasoning = WholeText(), WholeText()
         try:
             async for chunk in chunks:
-                deadlines.heard()
+                # A first report of what was read may come long before the first token.
+                if self.reported is not None or type(chunk) is not UsageChunk:
+                    deadlines.heard()
                 match chunk:
                     case TextChunk():
                         self._text(writer, text.feed(chunk.text))

@@ -1,11 +1,13 @@
 """What a later message shows its model, wherever the messages before it are by then."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, own_lists, record
+from rejoin.shared.content import ImagePart, TextPart
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import DatabaseUnavailable, ProviderError
@@ -374,6 +376,19 @@ async def test_each_model_is_shown_what_fits_its_own_window(talk: Talk) -> None:
     whole, less = ([str(text)[0] for _, text in shown(call)] for call in provider.calls)
     assert whole == ["a", "b", "c", "d", "e"]
     assert less == ["c", "d", "e"]  # 100 tokens are 400 characters
+
+
+async def test_an_earlier_image_does_not_keep_a_blind_fallback_from_answering(talk: Talk) -> None:
+    models = [ListedModel("blind", capabilities=frozenset())]
+    await own_lists.keep(talk.redis, "script", models, life_seconds=LIFE)
+    look: Any = (ImagePart("https://a.example/b.png"),)
+    first, _ = await talk.told(ScriptedProvider(answer("a cat")), look)
+    provider = ScriptedProvider([BROKE], answer("sure"))
+    _, message = await talk.told(provider, "sure?", first, fallbacks=["script/blind"])
+    assert message.text == "sure"
+    seeing, blind = (call.turns[0].content for call in provider.calls)
+    assert seeing == look
+    assert [type(part) for part in blind] == [TextPart]
 
 
 @pytest.mark.parametrize("where", ["log", "database"])

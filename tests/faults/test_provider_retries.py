@@ -297,6 +297,35 @@ async def test_models_are_asked_in_their_order_and_each_has_its_own_tries(
     assert resets == [*models[3:6], models[6]]
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("401", "authentication"),
+        ("402", "rate_limited"),
+        ("404", "invalid_request"),
+        ("context", "context_length_exceeded"),
+    ],
+)
+async def test_the_next_model_goes_on_at_once_when_asking_one_again_is_of_no_use(
+    provided: Provided, fault: str, reason: str
+) -> None:
+    message_id = await provided.ask(f"fault={fault}", "words=6")
+    frames = await provided.api.log(message_id, within=20)
+    assert_answered(frames)
+    assert [reset["reason"] for reset in of(frames, "reset")] == [reason]
+    assert len(await provided.requests(message_id)) == 2
+
+
+@pytest.mark.parametrize("fault", ["400", "filter"])
+async def test_what_is_wrong_with_the_request_itself_asks_no_other_model(
+    provided: Provided, fault: str
+) -> None:
+    message_id = await provided.ask(f"fault={fault}", "words=6")
+    frames = await provided.api.log(message_id, within=20)
+    assert names(frames)[-1] == "failed"
+    assert len(await provided.requests(message_id)) == 1
+
+
 async def test_when_all_models_fail_the_message_fails_as_the_last_one(provided: Provided) -> None:
     message_id = await provided.ask("fault=503&retry_after=0", "fault=429&retry_after=0")
     frames = await provided.api.log(message_id, within=20)

@@ -20,6 +20,7 @@ from rejoin.worker.providers.base import (
     ToolCallChunk,
     Turn,
     UsageChunk,
+    WorkingChunk,
 )
 
 WIRE = Path(__file__).parent / "wire"
@@ -70,6 +71,7 @@ SAMPLES: dict[str, list[Chunk]] = {
 # Answers of models that were offered tools.
 TOOL_SAMPLES: dict[str, list[Chunk]] = {
     "openai_tools": [
+        *[WorkingChunk()] * 9,
         ToolCallChunk(ToolCall("call_Vx2kq8", "get_weather", {"city": "Köln", "days": 2})),
         ToolCallChunk(ToolCall("call_9aRt01", "get_time", {"zone": "Europe/Berlin"})),
         FinishChunk(FinishReason.TOOL_CALLS),
@@ -78,6 +80,7 @@ TOOL_SAMPLES: dict[str, list[Chunk]] = {
     "openrouter_tools": [
         *map(ReasoningChunk, ["I need ", "the weather ☔."]),
         TextChunk("Let me look."),
+        *[WorkingChunk()] * 3,
         ThinkingChunk(
             {
                 "type": "reasoning.text",
@@ -101,6 +104,7 @@ TOOL_SAMPLES: dict[str, list[Chunk]] = {
         UsageChunk(412, 96, 31, 128, Decimal("0.002331"), 256),
     ],
     "ollama_tools": [
+        *[WorkingChunk()] * 2,
         ToolCallChunk(ToolCall("call_k2p1x0vd", "get_weather", {"city": "Köln"})),
         ToolCallChunk(ToolCall("call_u8s3m4ya", "get_weather", {"city": "Paris 🗼"})),
         FinishChunk(FinishReason.TOOL_CALLS),

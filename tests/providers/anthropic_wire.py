@@ -28,11 +28,13 @@ REDACTED = {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix/LafPsn4a==
 
 SAMPLES: dict[str, list[Chunk]] = {
     "anthropic": [
+        UsageChunk(25, 1),
         *map(TextChunk, ["Grüße", "! ", "日本", "語 👩‍🚀", " ok\n\n", "done."]),
         UsageChunk(25, 15),
         STOP,
     ],
     "anthropic_thinking": [
+        UsageChunk(2109, 1, 0, 2000, cache_write_tokens=100),
         *map(ReasoningChunk, ["Zwei und ", "zwei…"]),
         ThinkingChunk(SIGNED),
         ThinkingChunk(REDACTED),
@@ -41,6 +43,7 @@ SAMPLES: dict[str, list[Chunk]] = {
         FinishChunk(FinishReason.LENGTH),
     ],
     "anthropic_tools": [
+        UsageChunk(472, 2),
         *map(TextChunk, ["Okay, ich prüfe ", "das."]),
         *[WorkingChunk()] * 4,
         ToolCallChunk(

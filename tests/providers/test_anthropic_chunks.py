@@ -323,18 +323,19 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
 def test_usage_is_cumulative_and_a_null_says_nothing(
     started: dict[str, object], ended: dict[str, object], usage: UsageChunk
 ) -> None:
-    assert read([begin(**started), stop(**ended)]) == [usage, STOP]
+    assert read([begin(**started), stop(**ended)])[-2:] == [usage, STOP]
 
 
-def test_usage_without_its_end_is_not_told() -> None:
+def test_the_input_is_told_at_the_start_and_the_output_with_its_end() -> None:
     between = event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 3})
     message = MessageStream(TOOLS)
-    assert list(message.feed(begin(input_tokens=3, output_tokens=1) + between)) == []
+    began = begin(input_tokens=3, cache_read_input_tokens=20, output_tokens=1)
+    assert list(message.feed(began + between)) == [UsageChunk(23, 1, 0, 20)]
 
 
 def test_usage_goes_on_from_the_calls_before() -> None:
     message = MessageStream(TOOLS, earlier=UsageChunk(10, 20, 3, 4, cache_write_tokens=5))
-    used, _ = message.feed(
+    *_, used, _ = message.feed(
         begin(input_tokens=1, cache_read_input_tokens=1, cache_creation_input_tokens=1)
         + stop(output_tokens=1, output_tokens_details={"thinking_tokens": 1})
     )

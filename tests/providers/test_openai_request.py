@@ -35,6 +35,12 @@ def test_parts_are_sent_in_openais_own_shape() -> None:
     ]
 
 
+def test_a_file_of_text_is_sent_as_text_for_the_api_takes_no_file_but_a_pdf() -> None:
+    file = FilePart("a.md", "data:text/markdown;charset=utf-8;base64,IyDDnA==")
+    said = {"type": "text", "text": "a.md:\n# Ü"}
+    assert messages([Turn("user", (file,))]) == [{"role": "user", "content": [said]}]
+
+
 def test_a_call_goes_back_with_its_result() -> None:
     turns = [
         Turn("assistant", "Wait.", tool_calls=[CALL]),

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason
 from rejoin.worker.providers import openai_tool_calls
-from rejoin.worker.providers.base import Chunk, FinishChunk, TextChunk, ToolCall, ToolCallChunk
+from rejoin.worker.providers.base import (
+    Chunk,
+    FinishChunk,
+    TextChunk,
+    ToolCall,
+    ToolCallChunk,
+    WorkingChunk,
+)
 from rejoin.worker.providers.chunk_json import NoChunk
 from rejoin.worker.providers.openai_chunks import Completion
 from rejoin.worker.providers.openai_tool_calls import ToolCalls
@@ -43,9 +50,10 @@ def told(chunks: list[ToolCallChunk]) -> list[tuple[str, object]]:
 
 
 def read(*events: bytes, tools: bool = True) -> list[Chunk]:
+    """What they say, but for the work in between."""
     completion = Completion(calls=ToolCalls() if tools else None)
     chunks = [chunk for event in events for chunk in completion.feed(event)]
-    return [*chunks, *completion.end()]
+    return [chunk for chunk in [*chunks, *completion.end()] if not isinstance(chunk, WorkingChunk)]
 
 
 def delta(*pieces: Piece, **members: object) -> bytes:
@@ -205,6 +213,12 @@ def test_calls_are_told_once_they_are_whole_and_before_the_end() -> None:
     said = delta(piece(0, "a", "weather", BERLIN), content="Wait.")
     end = FinishChunk(FinishReason.TOOL_CALLS)
     assert read(said, finish("tool_calls")) == [TextChunk("Wait."), CALL, end]
+
+
+def test_each_piece_of_a_call_says_that_the_model_is_at_work() -> None:
+    completion = Completion(calls=ToolCalls())
+    pieces = [delta(piece(0, "a", "weather", "{")), delta({"index": 0})]
+    assert [list(completion.feed(one)) for one in pieces] == [[WorkingChunk()]] * 2
 
 
 def test_a_call_in_the_event_of_the_end_is_told() -> None:

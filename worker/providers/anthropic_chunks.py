@@ -114,7 +114,9 @@ class MessageStream:
                 del self._open[event.get("index")]
                 return block.end()
             case "message_start":
+                # All of the input already: a call that breaks off has used that much, exactly.
                 self._count(_member(event, "message").get("usage"))
+                return self._more_used()
             case "message_delta":
                 return self._read_delta(event)
             case "message_stop":
@@ -139,10 +141,13 @@ class MessageStream:
             self._stop_reason = reason
         usage = event.get("usage")
         # Before the end `output_tokens` says next to nothing: an answer that breaks off has to be
-        # counted from its text. A pause is no end.
-        if not self._count(usage) or not self._stop_reason or self.paused:
+        # counted from its text.
+        if not self._count(usage) or not self._stop_reason:
             return []
-        return [self.usage]
+        return self._more_used() if self.paused else [self.usage]
+
+    def _more_used(self) -> list[Chunk]:
+        return [] if self.usage == self._earlier else [self.usage]
 
     def _stop(self) -> list[Chunk]:
         if not self._stop_reason:

@@ -1,15 +1,13 @@
 """Ollama, by its /v1; its models by its own API, which says what each can do."""
 
 import asyncio
-import base64
-import binascii
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
-from rejoin.shared.content import Content, FilePart, ImagePart, Part, TextPart
+from rejoin.shared.content import FilePart, ImagePart, Part
 from rejoin.shared.errors import ProviderError
 from rejoin.worker.providers import openai_models
 from rejoin.worker.providers.base import ListedModel, ModelRequest
@@ -19,6 +17,7 @@ from rejoin.worker.providers.openai_compatible import CompatibleProvider
 from rejoin.worker.providers.openai_request import refused
 
 _AT_ONCE: Final = 4
+_TEXT: Final = re.compile("data:text/[^,]*;base64,")
 SHOW_SECONDS: Final = 10.0  # less than the list's: then it has the names alone
 
 
@@ -35,13 +34,15 @@ class OllamaProvider(CompatibleProvider):
         super().__init__(Access(NO_KEY, f"{self._url}/v1", host, ()))
 
     def body(self, request: ModelRequest) -> dict[str, object]:
-        """Return the request's body, files of text as text.
+        """Return the request's body.
 
         Raises:
             ProviderError: `invalid_request`, an image by its URL, or a file that is not text.
         """
-        turns = [replace(turn, content=_taken(turn.content)) for turn in request.turns]
-        return super().body(replace(request, turns=turns))
+        for turn in request.turns:
+            for part in () if isinstance(turn.content, str) else turn.content:
+                _check(part)
+        return super().body(request)
 
     async def listed(self) -> list[ListedModel]:
         """Ask for the models of that machine, and for each what it can do.
@@ -68,24 +69,11 @@ class OllamaProvider(CompatibleProvider):
         return model
 
 
-def _taken(content: Content) -> Content:
-    return content if isinstance(content, str) else tuple(_part(part) for part in content)
-
-
-def _part(part: Part) -> Part:
+def _check(part: Part) -> None:
     match part:
         case ImagePart(url) if not url.startswith("data:"):
             raise refused("Ollama takes an image as a data: URL, and fetches none")
-        case FilePart(filename, file_data):
-            return TextPart(f"{filename}:\n{_text(file_data)}" if filename else _text(file_data))
-    return part
-
-
-def _text(url: str) -> str:
-    head, _, data = url.partition(",")
-    if not head.startswith("data:text/") or not head.endswith(";base64"):
-        raise refused("Ollama takes a file of text as a data: URL with base64, and no other file")
-    try:
-        return base64.b64decode(data).decode("utf-8", "replace")
-    except (binascii.Error, ValueError):
-        raise refused("a file's data is not base64") from None
+        case FilePart(_, file_data) if not _TEXT.match(file_data):
+            raise refused(
+                "Ollama takes a file of text as a data: URL with base64, and no other file"
+            )

@@ -11,6 +11,7 @@ from rejoin.worker.providers.base import (
     ReasoningChunk,
     TextChunk,
     UsageChunk,
+    WorkingChunk,
 )
 from rejoin.worker.providers.chunk_json import NoChunk, parse_object, unasked_tool
 from rejoin.worker.providers.openai_reasoning import ReasoningDetails
@@ -31,6 +32,7 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 # Ends that are none: OpenRouter, DeepSeek, vLLM and GLM give the reason of a break this way.
 _BROKEN: Final = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 _TOOLS: Final = frozenset({"tool_calls", "function_call"})
+_WORKING: Final = WorkingChunk()
 
 
 class Completion:
@@ -125,6 +127,7 @@ class Completion:
                     chunks.append(TextChunk(text))
             if (called := delta.get("tool_calls")) or delta.get("function_call"):
                 self._call(called)
+                chunks.append(_WORKING)
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str) and not self.finished:
             chunks += self._finish(reason, choice.get("error"))

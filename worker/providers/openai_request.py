@@ -1,8 +1,10 @@
 """A model call in the words of OpenAI's chat completions."""
 
+import base64
+import binascii
 from typing import Final
 
-from rejoin.shared.content import encode
+from rejoin.shared.content import Content, FilePart, Part, TextPart, encode
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, dumps
 from rejoin.shared.request import ResponseFormat
@@ -16,6 +18,9 @@ def body(request: ModelRequest, *, limit: str = MAX_TOKENS) -> dict[str, object]
 
     Each turn is one of its `messages`, in the same order. `limit` is what the server calls the
     most tokens of an answer.
+
+    Raises:
+        ProviderError: `invalid_request`, a file's data is not base64.
     """
     wanted = request.response_format
     asked: dict[str, object] = {
@@ -41,7 +46,7 @@ def refused(mend: str) -> ProviderError:
 
 
 def _message(turn: Turn) -> dict[str, object]:
-    message: dict[str, object] = {"role": turn.role, "content": encode(turn.content)}
+    message: dict[str, object] = {"role": turn.role, "content": encode(_sent(turn.content))}
     if turn.tool_call_id is not None:
         message["tool_call_id"] = turn.tool_call_id
     if turn.tool_calls:
@@ -55,6 +60,21 @@ def _message(turn: Turn) -> dict[str, object]:
         ]
         message["content"] = message["content"] or None  # some refuse an empty text
     return message
+
+
+def _sent(content: Content) -> Content:
+    return content if isinstance(content, str) else tuple(map(_part, content))
+
+
+def _part(part: Part) -> Part:
+    """A file of text as text: OpenAI takes no file but a PDF here, and most others take none."""
+    if not isinstance(part, FilePart) or not part.file_data.startswith("data:text/"):
+        return part
+    try:
+        text = base64.b64decode(part.file_data.partition(",")[2]).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        raise refused("a file's data is not base64") from None
+    return TextPart(f"{part.filename}:\n{text}" if part.filename else text)
 
 
 def _tool(tool: Tool) -> dict[str, object]:

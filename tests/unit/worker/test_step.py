@@ -21,6 +21,7 @@ from rejoin.worker.providers.base import (
     ThinkingChunk,
     Turn,
     UsageChunk,
+    WorkingChunk,
 )
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
@@ -106,6 +107,27 @@ async def test_the_last_usage_counts(held: HeldLog) -> None:
     call = Call(script, held)
     await call.run()
     assert call.step.usage == Usage(7, 8, 2, 3, "0.1", estimated=False)
+
+
+async def test_what_was_reported_first_stands_for_an_answer_that_breaks_off(held: HeldLog) -> None:
+    call = Call([UsageChunk(900, 1, cached_tokens=800), *texts("12345678")], held)
+    with pytest.raises(ProviderError):
+        await call.run()
+    assert call.step.usage == Usage(900, 2, 0, 800, None, estimated=True)
+
+
+async def test_a_first_report_is_no_first_token(held: HeldLog) -> None:
+    call = Call([UsageChunk(900, 1), SILENCE], held)
+    with pytest.raises(Stopped) as stopped:
+        await call.run(first=0.05, idle=0.01)
+    assert stopped.value.reason is Stop.FIRST_TOKEN
+
+
+async def test_a_model_at_work_is_not_silent(held: HeldLog) -> None:
+    call = Call([WorkingChunk(), SILENCE], held)
+    with pytest.raises(Stopped) as stopped:
+        await call.run(first=0.05, idle=0.01)
+    assert stopped.value.reason is Stop.IDLE
 
 
 async def test_without_a_usage_it_is_estimated(held: HeldLog) -> None:
