@@ -173,6 +173,20 @@ def visible_text(frames: Sequence[SseFrame]) -> str:
     return "".join(frame.data["text"] for frame in kept if frame.event == "text")
 
 
+def names(frames: Sequence[SseFrame]) -> list[str]:
+    """The events' names, runs of text as one."""
+    found: list[str] = []
+    for frame in frames:
+        if not (frame.event == "text" and found[-1:] == ["text"]):
+            found.append(frame.event)
+    return found
+
+
+def data_of(frames: Sequence[SseFrame], name: str) -> list[dict[str, Any]]:
+    """The data of every event of this name."""
+    return [frame.data for frame in frames if frame.event == name]
+
+
 def assert_whole_log(frames: Sequence[SseFrame]) -> None:
     """Check a log from its start to its end: ids without holes, `start` first, one end, last."""
     assert frames[0].event == "start"
