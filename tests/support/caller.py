@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.support.sse_reader import ENDS, SseFrame, open_tail
+from tests.support.sse_reader import ENDS, SseFrame, SseReader, open_tail
 
 MESSAGE_ID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -80,6 +80,15 @@ class Caller:
         assert response.status_code == 202, response.text
         message_id: str = response.json()["message_id"]
         return message_id
+
+    @asynccontextmanager
+    async def tailed(
+        self, text: str, *, rate: float = 0, **fields: Any
+    ) -> AsyncIterator[tuple[str, SseReader]]:
+        """POST a message as `accepted` does, and tail it for the block: its id, and the tail."""
+        message_id = await self.accepted(text, rate=rate, **fields)
+        async with open_tail(self.events(message_id)) as tail:
+            yield message_id, tail
 
     async def log(self, message_id: str, **tail: Any) -> list[SseFrame]:
         """Tail a message to its end: every event."""
