@@ -83,7 +83,7 @@ class Caller:
 
     @asynccontextmanager
     async def tailed(
-        self, text: str, *, rate: float = 0, **fields: Any
+        self, text: str = "one two three", *, rate: float = 0, **fields: Any
     ) -> AsyncIterator[tuple[str, SseReader]]:
         """POST a message as `accepted` does, and tail it for the block: its id, and the tail."""
         message_id = await self.accepted(text, rate=rate, **fields)
