@@ -1,10 +1,13 @@
-"""Fixtures of every test: real Redis servers; the logs of processes when a test fails."""
+"""Fixtures of every test: real Redis servers, a client, a stack; the logs where a test fails."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
+from redis.asyncio import Redis
 
+from rejoin.shared.connections import open_redis
 from tests.support import processes
+from tests.support.processes import Stack
 from tests.support.redis_server import RedisServer, redis_server
 
 LOG_TAIL = 12_000
@@ -32,10 +35,25 @@ def clean_redis_url(session_redis: RedisServer) -> str:
 
 
 @pytest.fixture
+async def redis(clean_redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the session's server, emptied."""
+    client = open_redis(clean_redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A server of this test's own, that keeps what it acknowledged over a kill -9."""
     with redis_server(appendonly=True) as server:
         yield server
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Iterator[Stack]:
+    """A folder's shared processes; a traceback in their logs fails the test that caused it."""
+    yield shared_stack
+    shared_stack.assert_no_traceback()
 
 
 @pytest.hookimpl(wrapper=True)

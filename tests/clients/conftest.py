@@ -19,13 +19,6 @@ def shared_stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(shared_stack: Stack) -> Iterator[Stack]:
-    """The shared processes; a traceback in their logs fails the test that caused it."""
-    yield shared_stack
-    shared_stack.assert_no_traceback()
-
-
-@pytest.fixture
 def own_stack(own_redis: RedisServer) -> Iterator[Stack]:
     """Processes of this test's own, to be killed, with a short lease."""
     with rejoin_stack(own_redis, settings=FAST_TAKEOVER) as running:

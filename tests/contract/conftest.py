@@ -25,13 +25,6 @@ def shared_stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(shared_stack: Stack) -> Iterator[Stack]:
-    """The shared processes; a traceback in their logs fails the test that caused it."""
-    yield shared_stack
-    shared_stack.assert_no_traceback()
-
-
-@pytest.fixture
 async def api(stack: Stack) -> AsyncIterator[Caller]:
     """A caller of the shared API."""
     async with caller(stack.url) as speaker:

@@ -68,8 +68,7 @@ async def test_its_events_snapshot_and_cancel_are_still_there(
 async def test_a_cancelled_one_is_cancelled_again_with_202(
     api: Caller, module_short_stack: Stack
 ) -> None:
-    message_id = await api.accepted("word " * 100, rate=20)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("word " * 100, rate=20) as (message_id, tail):
         await tail.read_n(3)
     assert (await api.cancel(message_id)).status_code == 202
     text = visible_text(await api.log(message_id))

@@ -18,14 +18,12 @@ from tests.support.caller import (
 )
 from tests.support.processes import rejoin_stack
 from tests.support.redis_server import RedisServer
-from tests.support.sse_reader import open_tail
 
 CANCELLED = {"finish_reason": "cancelled", "text_chars": 0}
 
 
 async def test_a_queued_message_ends_at_once(idle_api: Caller) -> None:
-    message_id = await idle_api.accepted()
-    async with open_tail(idle_api.events(message_id)) as tail:
+    async with idle_api.tailed() as (message_id, tail):
         assert (await idle_api.cancel(message_id)).status_code == 202
         frames = await tail.read_until_end(within=2)
     assert_whole_log(frames)
@@ -51,8 +49,7 @@ async def test_a_cancelled_queued_message_is_never_run(own_redis: RedisServer) -
 
 
 async def test_a_running_message_ends_and_its_text_stays(api: Caller) -> None:
-    message_id = await api.accepted("words that are cut short " * 20, rate=20)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("words that are cut short " * 20, rate=20) as (message_id, tail):
         before = await tail.read_n(5)
         watch = Stopwatch()
         assert (await api.cancel(message_id)).status_code == 202
@@ -67,8 +64,7 @@ async def test_a_running_message_ends_and_its_text_stays(api: Caller) -> None:
 
 async def test_a_silent_provider_is_cancelled_as_fast(api: Caller) -> None:
     """One word in 50 s: only a worker that hears the cancel by itself ends it in time."""
-    message_id = await api.accepted("one two three", rate=0.02)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("one two three", rate=0.02) as (message_id, tail):
         await tail.read_n(1)
         watch = Stopwatch()
         assert (await api.cancel(message_id)).status_code == 202

@@ -110,8 +110,7 @@ async def test_silence_is_filled_with_comments(idle_api: Caller) -> None:
 
 
 async def test_events_come_while_the_message_is_written(api: Caller) -> None:
-    message_id = await api.accepted("live " * 100, rate=10)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("live " * 100, rate=10) as (message_id, tail):
         await tail.read_n(3)
         assert (await api.snapshot(message_id))["status"] == "streaming"
     await api.cancel(message_id)
@@ -245,8 +244,7 @@ async def test_a_position_beyond_what_redis_can_hold_is_refused_or_reset(api: Ca
 
 
 async def test_a_position_later_than_a_running_log_is_reset_at_once(api: Caller) -> None:
-    message_id = await api.accepted("still running " * 20, rate=20)
-    async with open_tail(api.events(message_id)) as first:
+    async with api.tailed("still running " * 20, rate=20) as (message_id, first):
         await first.read_n(3)
         async with open_tail(api.events(message_id), last_event_id="1-5000") as tail:
             reset, start = await tail.read_n(2, within=1)
@@ -323,8 +321,7 @@ async def test_a_stream_may_end_early_with_a_retry_and_is_gone_on_with(
 async def test_a_slow_reader_gets_everything(api: Caller) -> None:
     """2 MB, far more than waits for one client: its queue is dropped and read from the log."""
     text = ("x" * 999 + " ") * 1000
-    message_id = await api.accepted(text[:900_000])
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(text[:900_000]) as (message_id, tail):
         await tail.read_n(1)
         await api.snapshot(message_id, wait=10)  # the reader reads nothing meanwhile
         frames = await tail.read_until_end()

@@ -88,8 +88,7 @@ async def test_tailing_from_any_snapshot_goes_on_without_a_gap(api: Caller) -> N
 
 
 async def test_a_running_message_is_streaming_with_its_text_so_far(api: Caller) -> None:
-    message_id = await api.accepted("so far and further " * 20, rate=20)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("so far and further " * 20, rate=20) as (message_id, tail):
         frames = await tail.read_n(4)
     seen = await api.snapshot(message_id)
     assert (seen["status"], seen["finished_at"], seen["usage"]) == ("streaming", None, None)
@@ -99,8 +98,7 @@ async def test_a_running_message_is_streaming_with_its_text_so_far(api: Caller) 
 
 
 async def test_a_cancelled_message_says_so(api: Caller) -> None:
-    message_id = await api.accepted("stop me " * 50, rate=20)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed("stop me " * 50, rate=20) as (message_id, tail):
         await tail.read_n(3)
         await api.cancel(message_id)
         frames = await tail.read_until_end()

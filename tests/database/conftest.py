@@ -8,7 +8,6 @@ from typing import Final
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
 from tests.database.talk import Talk
@@ -58,14 +57,6 @@ async def database(empty_database: Database) -> Database:
     """A database with its tables, empty."""
     await schema.migrate(empty_database)
     return empty_database
-
-
-@pytest.fixture
-async def redis(clean_redis_url: str) -> AsyncIterator[Redis]:
-    """A client of the session's Redis, emptied."""
-    client = open_redis(clean_redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

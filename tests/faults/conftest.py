@@ -1,10 +1,11 @@
 """Fixtures of the fault tests: processes with short keep-alives and leases, whole for each test."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from tests.support.caller import Caller, caller
 from tests.support.processes import Stack, rejoin_stack
 from tests.support.redis_server import RedisServer, redis_server
 
@@ -63,6 +64,13 @@ def stack(whole: Whole) -> Iterator[Stack]:
     except AssertionError:
         whole.close()
         raise
+
+
+@pytest.fixture
+async def api(stack: Stack) -> AsyncIterator[Caller]:
+    """A caller of that API."""
+    async with caller(stack.url) as api:
+        yield api
 
 
 @pytest.fixture

@@ -57,8 +57,7 @@ def assert_exact(frames: list[SseFrame], *, attempts: int) -> None:
 async def test_what_runs_finishes_within_the_grace(idle_stack: Stack, api: Caller) -> None:
     """Its lease is kept for longer than it lasts: the other worker does not take the message."""
     leaver = idle_stack.new_worker(REJOIN_DRAIN_SECONDS="30").start()
-    message_id = await api.accepted(TEXT, rate=WORDS / 4)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=WORDS / 4) as (message_id, tail):
         await tail.read_n(4)
         idle_stack.new_worker().start()
         await leaving(leaver)
@@ -89,8 +88,7 @@ async def test_beyond_the_grace_another_worker_goes_on_at_once(
     idle_stack: Stack, api: Caller
 ) -> None:
     leaver = idle_stack.new_worker(REJOIN_DRAIN_SECONDS="0.5", **LONG_LEASE).start()
-    message_id = await api.accepted(TEXT, rate=WORDS / 4)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=WORDS / 4) as (_, tail):
         await tail.read_n(4)
         idle_stack.new_worker(**LONG_LEASE).start()
         await leaving(leaver)
@@ -104,8 +102,7 @@ async def test_beyond_the_grace_another_worker_goes_on_at_once(
 
 async def test_a_second_sigterm_hurries(idle_stack: Stack, api: Caller) -> None:
     leaver = idle_stack.new_worker(REJOIN_DRAIN_SECONDS="300", **LONG_LEASE).start()
-    message_id = await api.accepted(TEXT, rate=WORDS / 5)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=WORDS / 5) as (_, tail):
         await tail.read_n(4)
         idle_stack.new_worker(**LONG_LEASE).start()
         await leaving(leaver)
@@ -127,8 +124,7 @@ async def test_a_worker_with_nothing_to_do_leaves_at_once(idle_stack: Stack) -> 
 
 async def test_a_worker_that_leaves_still_hears_a_cancel(idle_stack: Stack, api: Caller) -> None:
     leaver = idle_stack.new_worker(REJOIN_DRAIN_SECONDS="300").start()
-    message_id = await api.accepted(TEXT, rate=1)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=1) as (message_id, tail):
         await tail.read_n(2)
         await leaving(leaver)
         assert (await api.cancel(message_id)).status_code == 202
@@ -142,8 +138,7 @@ async def test_a_worker_killed_in_its_grace_is_followed_as_any_other(
     idle_stack: Stack, api: Caller
 ) -> None:
     leaver = idle_stack.new_worker(REJOIN_DRAIN_SECONDS="300").start()
-    message_id = await api.accepted(TEXT, rate=WORDS / 4)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=WORDS / 4) as (_, tail):
         await tail.read_n(4)
         idle_stack.new_worker().start()
         await leaving(leaver)
@@ -156,8 +151,7 @@ async def test_many_deploys_use_up_no_try(idle_stack: Stack, api: Caller) -> Non
     deploys = 6
     settings = {"REJOIN_MAX_ATTEMPTS": "2", "REJOIN_DRAIN_SECONDS": "0.1", **SETTINGS}
     worker = idle_stack.new_worker(**settings).start()
-    message_id = await api.accepted(TEXT, rate=WORDS / 8)
-    async with open_tail(api.events(message_id)) as tail:
+    async with api.tailed(TEXT, rate=WORDS / 8) as (_, tail):
         for deploy in range(1, deploys + 1):
             following = idle_stack.new_worker(**settings)
             await asyncio.to_thread(following.start)

@@ -1,104 +1,43 @@
 """A provider that fails and is asked again: what clients see of it, and how often it is asked."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
-from tests.support.caller import Caller, Stopwatch, assert_whole_log, caller, visible_text
-from tests.support.processes import Stack, rejoin_stack
+from tests.support.caller import Stopwatch, assert_whole_log, data_of, names, visible_text
+from tests.support.provided import KEY, WORDS, Provided, Simulated, provided_by, simulated
 from tests.support.provider_script import simulated_text
-from tests.support.provider_server import provider_process
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.sse_reader import SseFrame, open_tail
 
-KEY = "sk-test-secret-0123456789abcdefghij"
 TRIES = 3
-WORDS = 6
-
-
-class Provided(NamedTuple):
-    """A stack whose `openai` is a simulator in a process of its own."""
-
-    stack: Stack
-    api: Caller
-    base_url: str
-
-    async def ask(self, *options: str, **fields: Any) -> str:
-        """POST a message for the first of the models, the others are its fallbacks; its id."""
-        model, *fallbacks = [model_of(option) for option in options]
-        if fallbacks:
-            fields["fallbacks"] = fallbacks
-        return await self.api.accepted("tell me", model=model, **fields)
-
-    async def requests(self, message_id: str) -> list[dict[str, Any]]:
-        """What the provider was asked for a message, in order."""
-        address = self.base_url.removesuffix("/v1") + "/requests"
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
-            told: list[dict[str, Any]] = (await http.get(address)).json()
-        return [request for request in told if request["reference"] == message_id]
-
-
-def model_of(options: str) -> str:
-    """A simulated model that no other test counts with."""
-    return f"openai/sim?words={WORDS}&{options}&n={uuid.uuid4().hex[:8]}"
-
-
-@contextmanager
-def provided_stack(redis: RedisServer) -> Iterator[tuple[Stack, str]]:
-    settings = {
-        "OPENAI_API_KEY": KEY,
-        "REJOIN_LEASE_SECONDS": "1",
-        "REJOIN_TIMEOUT_IDLE": "1.5",
-        "REJOIN_TIMEOUT_FIRST_TOKEN": "1.5",
-        "REJOIN_PROVIDER_RETRIES": str(TRIES),
-    }
-    with provider_process() as base_url:
-        settings["OPENAI_BASE_URL"] = base_url
-        with rejoin_stack(redis, settings=settings) as stack:
-            yield stack, base_url
-            stack.assert_no_traceback()
-            for process in (*stack.apis, *stack.workers):
-                assert KEY not in process.said()
+SETTINGS = {
+    "REJOIN_TIMEOUT_IDLE": "1.5",
+    "REJOIN_TIMEOUT_FIRST_TOKEN": "1.5",
+    "REJOIN_PROVIDER_RETRIES": str(TRIES),
+}
 
 
 @pytest.fixture(scope="module")
-def shared_stack() -> Iterator[tuple[Stack, str]]:
+def shared() -> Iterator[Simulated]:
     """One for all tests that leave it whole."""
-    with redis_server() as redis, provided_stack(redis) as made:
+    with redis_server() as redis, simulated(redis, **SETTINGS) as made:
         yield made
 
 
 @pytest.fixture
-async def provided(shared_stack: tuple[Stack, str]) -> AsyncIterator[Provided]:
-    stack, base_url = shared_stack
-    async with caller(stack.url) as api:
-        yield Provided(stack, api, base_url)
+async def provided(shared: Simulated) -> AsyncIterator[Provided]:
+    async with provided_by(shared) as provided:
+        yield provided
 
 
 @pytest.fixture
 async def own(own_redis: RedisServer) -> AsyncIterator[Provided]:
     """A stack for a test to break."""
-    with provided_stack(own_redis) as (stack, base_url):
-        async with caller(stack.url) as api:
-            yield Provided(stack, api, base_url)
-
-
-def names(frames: list[SseFrame]) -> list[str]:
-    """The events' names, runs of text as one."""
-    found: list[str] = []
-    for frame in frames:
-        if not (frame.event == "text" and found[-1:] == ["text"]):
-            found.append(frame.event)
-    return found
-
-
-def of(frames: list[SseFrame], name: str) -> list[dict[str, Any]]:
-    return [frame.data for frame in frames if frame.event == name]
+    with simulated(own_redis, **SETTINGS) as made:
+        async with provided_by(made) as own:
+            yield own
 
 
 def assert_answered(frames: list[SseFrame]) -> None:
@@ -125,11 +64,11 @@ async def test_failures_before_the_first_event_are_told_and_then_there_is_the_an
     frames = await provided.api.log(message_id, within=20)
     assert_answered(frames)
     assert names(frames) == ["start", "retry", "retry", "text", "step", "usage", "done"]
-    for retry in of(frames, "retry"):
+    for retry in data_of(frames, "retry"):
         assert set(retry) == {"reason", "in_seconds"}
         assert retry["reason"] == BEFORE[fault]
     assert {frame.id.partition("-")[0] for frame in frames if frame.id} == {"1"}
-    (usage,) = of(frames, "usage")
+    (usage,) = data_of(frames, "usage")
     assert (usage["output_tokens"], usage["estimated"]) == (WORDS, False)
     assert len(await provided.requests(message_id)) == 3
 
@@ -138,8 +77,8 @@ async def test_a_provider_that_gave_nothing_in_time_is_asked_again(provided: Pro
     message_id = await provided.ask("fault=silent&times=1")
     frames = await provided.api.log(message_id, within=20)
     assert_answered(frames)
-    assert [retry["reason"] for retry in of(frames, "retry")] == ["provider_timeout"]
-    assert of(frames, "reset") == []
+    assert [retry["reason"] for retry in data_of(frames, "retry")] == ["provider_timeout"]
+    assert data_of(frames, "reset") == []
     assert [request["disconnected"] for request in await provided.requests(message_id)] == [
         True,
         False,
@@ -149,7 +88,7 @@ async def test_a_provider_that_gave_nothing_in_time_is_asked_again(provided: Pro
 async def test_the_pauses_grow_and_are_told_as_they_are(provided: Provided) -> None:
     message_id = await provided.ask("fault=500&times=2")
     frames = await provided.api.log(message_id, within=20)
-    first, second = (retry["in_seconds"] for retry in of(frames, "retry"))
+    first, second = (retry["in_seconds"] for retry in data_of(frames, "retry"))
     assert 0.25 <= first <= 0.5 <= second <= 1
     at = [request["at"] for request in await provided.requests(message_id)]
     assert at[1] - at[0] >= first - 0.01
@@ -160,7 +99,7 @@ async def test_retry_after_is_honoured(provided: Provided) -> None:
     message_id = await provided.ask("fault=429&retry_after=2&times=1")
     frames = await provided.api.log(message_id, within=20)
     assert_answered(frames)
-    (retry,) = of(frames, "retry")
+    (retry,) = data_of(frames, "retry")
     assert 2 <= retry["in_seconds"] <= 2.25
     before, after = await provided.requests(message_id)
     assert after["at"] - before["at"] >= 2
@@ -228,7 +167,7 @@ async def test_a_break_in_mid_stream_is_taken_back_and_done_again_by_the_same_wo
     frames = await provided.api.log(message_id, within=20)
     assert_answered(frames)
     assert names(frames) == ["start", "text", "reset", "text", "step", "usage", "done"]
-    (reset,) = of(frames, "reset")
+    (reset,) = data_of(frames, "reset")
     seen = await provided.api.snapshot(message_id)
     assert reset["after"] is None
     assert reset["attempt"] == seen["attempt"] == 2
@@ -236,7 +175,7 @@ async def test_a_break_in_mid_stream_is_taken_back_and_done_again_by_the_same_wo
     assert reset["model"] == seen["model"]
     assert len({attempt["worker"] for attempt in seen["attempts"]}) == 1
     assert "lease" not in provided.stack.worker.said()
-    (usage,) = of(frames, "usage")
+    (usage,) = data_of(frames, "usage")
     assert usage["estimated"] is True
     assert usage["input_tokens"] > 7  # both calls are billed, and only one of them told
     assert usage["output_tokens"] > WORDS
@@ -274,7 +213,7 @@ async def test_the_next_model_goes_on_when_one_has_used_up_its_tries(provided: P
     assert names(frames) == [
         "start", "retry", "retry", "reset", "text", "step", "usage", "done",
     ]  # fmt: skip
-    (reset,) = of(frames, "reset")
+    (reset,) = data_of(frames, "reset")
     models = [request["body"]["model"] for request in await provided.requests(message_id)]
     assert reset["model"] == "openai/" + models[-1]
     assert reset["reason"] == "provider_unavailable"
@@ -293,7 +232,7 @@ async def test_models_are_asked_in_their_order_and_each_has_its_own_tries(
     models = [request["body"]["model"] for request in await provided.requests(message_id)]
     assert len(set(models)) == 3
     assert models == [*models[:1] * 3, *models[3:4] * 3, *models[6:7] * 2]
-    resets = [reset["model"].removeprefix("openai/") for reset in of(frames, "reset")]
+    resets = [reset["model"].removeprefix("openai/") for reset in data_of(frames, "reset")]
     assert resets == [*models[3:6], models[6]]
 
 
@@ -331,7 +270,7 @@ async def test_when_all_models_fail_the_message_fails_as_the_last_one(provided: 
     frames = await provided.api.log(message_id, within=20)
     assert_whole_log(frames)
     assert (frames[-1].event, frames[-1].data["code"]) == ("failed", "rate_limited")
-    assert len(of(frames, "usage")) == 1
+    assert len(data_of(frames, "usage")) == 1
     assert len(await provided.requests(message_id)) == 2 * TRIES
 
 
@@ -362,7 +301,7 @@ async def test_a_fallback_is_not_kept_waiting_by_a_retry_after_beyond_the_messag
     message_id = await provided.ask("fault=429&retry_after=100000", "words=6")
     frames = await provided.api.log(message_id)
     assert_answered(frames)
-    assert [reset["reason"] for reset in of(frames, "reset")] == ["rate_limited"]
+    assert [reset["reason"] for reset in data_of(frames, "reset")] == ["rate_limited"]
 
 
 async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None:
@@ -386,4 +325,4 @@ async def test_a_worker_killed_in_a_pause_is_followed_by_another(own: Provided) 
         own.stack.worker.kill()
         frames = await tail.read_until_end(within=10)
     assert_answered(frames)
-    assert of(frames, "reset")[0]["reason"] == "takeover"
+    assert data_of(frames, "reset")[0]["reason"] == "takeover"

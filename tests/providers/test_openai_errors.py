@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers.error_objects import from_body, retry_after
 from rejoin.worker.providers.openai import OpenAIProvider
@@ -175,13 +174,3 @@ async def test_a_key_in_the_providers_words_is_hidden(
     assert KEY not in str(error)
     assert "abc.d-" not in str(error)
     assert "Incorrect API key provided: [hidden]" in str(error)
-
-
-async def test_an_error_keeps_nothing_that_holds_the_key(
-    server: ProviderServer, provider: OpenAIProvider
-) -> None:
-    server.play(error_answer(500, "x"))
-    error: BaseException | None = await failure(provider)
-    assert isinstance(error, ProviderError)
-    assert error.__cause__ is None
-    assert error.__suppress_context__

@@ -19,14 +19,6 @@ settings.load_profile("rejoin")
 
 
 @pytest.fixture
-async def redis(clean_redis_url: str) -> AsyncIterator[Redis]:
-    """A client of the session's server, emptied."""
-    client = open_redis(clean_redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 async def own_client(own_redis: RedisServer) -> AsyncIterator[Redis]:
     """A client of the test's own server."""
     client = open_redis(own_redis.url)

@@ -17,6 +17,7 @@ from rejoin.worker.run import Run
 from rejoin.worker.stopping import Stop
 from tests.support.in_process import (
     SCRIPT,
+    halfway,
     kit_for,
     until_ended,
     until_events,
@@ -91,11 +92,7 @@ async def test_a_worker_without_the_lease_claims_nothing(redis: Redis) -> None:
 async def test_a_fenced_worker_leaves_job_and_log_to_the_new_owner(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    gate = asyncio.Event()
-    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
-    async with worker_on(clean_redis_url, provider):
-        message_id = await post(redis, model=SCRIPT)
-        await until_events(redis, message_id, 2)
+    async with halfway(clean_redis_url, redis) as (message_id, provider, gate):
         await cast(Awaitable[int], redis.hset(keys.OWNERS, message_id, "another"))
         owner = await claim(redis, message_id, "another")
         gate.set()
@@ -110,10 +107,7 @@ async def test_a_fenced_worker_leaves_job_and_log_to_the_new_owner(
 async def test_a_worker_hears_from_its_beat_that_a_lease_is_lost(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), SILENCE])
-    async with worker_on(clean_redis_url, provider, lease_seconds=0.3):
-        message_id = await post(redis, model=SCRIPT)
-        await until_events(redis, message_id, 2)
+    async with halfway(clean_redis_url, redis, lease_seconds=0.3) as (message_id, provider, _):
         await cast(Awaitable[int], redis.hset(keys.OWNERS, message_id, "another"))
         await until_true(lambda: provider.open == 0)
     assert (await place(redis, message_id)).owner == b"another"

@@ -16,7 +16,7 @@ from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Status
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.providers.base import Chunk, ModelRequest, TextChunk
-from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
+from tests.support.in_process import SCRIPT, halfway, until_ended, until_events, worker_on
 from tests.support.messages import accept, enqueue, place, post, until, until_true
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
 
@@ -172,11 +172,7 @@ async def test_a_cancel_before_the_run_ends_it_without_a_call(
 async def test_a_cancel_that_nobody_heard_is_told_by_the_next_append(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    gate = asyncio.Event()
-    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
-    async with worker_on(clean_redis_url, provider):
-        message_id = await post(redis, model=SCRIPT)
-        await until_events(redis, message_id, 2)
+    async with halfway(clean_redis_url, redis) as (message_id, _, gate):
         await cast(Awaitable[int], redis.hset(keys.record(message_id), "cancel", "1"))
         gate.set()
         frames = await until_ended(redis, message_id)
@@ -186,10 +182,7 @@ async def test_a_cancel_that_nobody_heard_is_told_by_the_next_append(
 async def test_a_cancel_missed_while_the_subscription_was_lost_is_found_after_it(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("one"), SILENCE])
-    async with worker_on(clean_redis_url, provider):
-        message_id = await post(redis, model=SCRIPT)
-        await until_events(redis, message_id, 2)
+    async with halfway(clean_redis_url, redis) as (message_id, _, _):
         await cast(Awaitable[int], redis.hset(keys.record(message_id), "cancel", "1"))
         await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
         frames = await until_ended(redis, message_id)
@@ -259,11 +252,7 @@ async def _waits(redis: Redis, message_id: str) -> bool:
 async def test_a_record_that_vanishes_in_mid_run_is_final(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    gate = asyncio.Event()
-    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
-    async with worker_on(clean_redis_url, provider):
-        message_id = await post(redis, model=SCRIPT)
-        await until_events(redis, message_id, 2)
+    async with halfway(clean_redis_url, redis) as (message_id, provider, gate):
         await redis.zrem(keys.OPEN, message_id)
         await redis.delete(keys.record(message_id))
         gate.set()

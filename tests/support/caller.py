@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.support.sse_reader import ENDS, SseFrame, open_tail
+from tests.support.sse_reader import ENDS, SseFrame, SseReader, open_tail
 
 MESSAGE_ID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -80,6 +80,15 @@ class Caller:
         assert response.status_code == 202, response.text
         message_id: str = response.json()["message_id"]
         return message_id
+
+    @asynccontextmanager
+    async def tailed(
+        self, text: str = "one two three", *, rate: float = 0, **fields: Any
+    ) -> AsyncIterator[tuple[str, SseReader]]:
+        """POST a message as `accepted` does, and tail it for the block: its id, and the tail."""
+        message_id = await self.accepted(text, rate=rate, **fields)
+        async with open_tail(self.events(message_id)) as tail:
+            yield message_id, tail
 
     async def log(self, message_id: str, **tail: Any) -> list[SseFrame]:
         """Tail a message to its end: every event."""
@@ -171,6 +180,20 @@ def visible_text(frames: Sequence[SseFrame]) -> str:
             kept = kept[: ids.index(frame.data["after"]) + 1]
         kept.append(frame)
     return "".join(frame.data["text"] for frame in kept if frame.event == "text")
+
+
+def names(frames: Sequence[SseFrame]) -> list[str]:
+    """The events' names, runs of text as one."""
+    found: list[str] = []
+    for frame in frames:
+        if not (frame.event == "text" and found[-1:] == ["text"]):
+            found.append(frame.event)
+    return found
+
+
+def data_of(frames: Sequence[SseFrame], name: str) -> list[dict[str, Any]]:
+    """The data of every event of this name."""
+    return [frame.data for frame in frames if frame.event == name]
 
 
 def assert_whole_log(frames: Sequence[SseFrame]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
@@ -20,7 +20,8 @@ from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
 from rejoin.worker.writer import Appender
-from tests.support.messages import until
+from tests.support.messages import post, until
+from tests.support.scripted_provider import SILENCE, ScriptedProvider, texts
 
 _DATA = TemporaryDirectory(prefix="rejoin-data-")  # one history for all: made once
 
@@ -89,6 +90,25 @@ async def worker_on(
         await blocking.aclose()
         await kit.database.aclose()
         await redis.aclose()
+
+
+class Halfway(NamedTuple):
+    """A message whose provider has said "one", and says "two" once `gate` is set."""
+
+    message_id: str
+    provider: ScriptedProvider
+    gate: asyncio.Event
+
+
+@asynccontextmanager
+async def halfway(url: str, redis: Redis, **settings: Any) -> AsyncIterator[Halfway]:
+    """Run a worker for the block, whose one message is in the midst of its answer."""
+    gate = asyncio.Event()
+    provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
+    async with worker_on(url, provider, **settings):
+        message_id = await post(redis, model=SCRIPT)
+        await until_events(redis, message_id, 2)
+        yield Halfway(message_id, provider, gate)
 
 
 async def _lives(redis: Redis, name: str) -> bool:

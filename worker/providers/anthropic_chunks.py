@@ -8,7 +8,7 @@ from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.anthropic_blocks import Block, Offered
 from rejoin.worker.providers.base import Chunk, FinishChunk, UsageChunk
 from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object
-from rejoin.worker.providers.sse import EventStream, NotAnEventStream
+from rejoin.worker.providers.stream_reader import StreamReader
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "end_turn": FinishReason.STOP,
@@ -30,7 +30,7 @@ _COUNTS: Final = (
 )
 
 
-class MessageStream:
+class MessageStream(StreamReader):
     """One call's answer, from the body's bytes to chunks.
 
     `finished` and `ended`: it has had its `message_stop`, and no more is read. `paused`: it then
@@ -38,16 +38,17 @@ class MessageStream:
     it in the same turn used.
     """
 
+    no_chunk = "a part of the stream is no message event"
+    no_end = "the stream ended without its message_stop"
+
     def __init__(
         self, offered: Offered, secrets: Sequence[str] = (), earlier: UsageChunk | None = None
     ) -> None:
-        self.finished = False
-        self.ended = False
+        super().__init__()
         self.usage = earlier or UsageChunk()
         self._earlier = self.usage
         self._offered = offered
         self._secrets = secrets
-        self._events = EventStream()
         self._open: dict[object, Block] = {}
         self._blocks: list[Block] = []
         self._counts: dict[str, int] = {}
@@ -63,35 +64,6 @@ class MessageStream:
         """The whole content so far, as the API takes it back."""
         whole = (block.whole() for block in self._blocks)
         return [block for block in whole if block.get("text") != ""]  # which it would refuse
-
-    def feed(self, received: bytes) -> Iterator[Chunk]:
-        """Yield the chunks that these bytes complete; they may be cut anywhere.
-
-        Raises:
-            ProviderError: what an `error` event says, or `provider_protocol` for what is no
-                message event, or for a tool that was not offered.
-        """
-        try:
-            yield from self._read(self._events.feed(received))
-        except NotAnEventStream as error:
-            raise error_objects.protocol(str(error)) from None
-        except NoChunk:
-            raise error_objects.protocol("a part of the stream is no message event") from None
-
-    def end(self) -> Iterator[Chunk]:
-        """Yield what the body's end completes.
-
-        Raises:
-            ProviderError: `provider_protocol` where the answer has no `message_stop`.
-        """
-        try:
-            yield from self._read(self._events.end())
-        except NoChunk:
-            pass  # cut off in mid-event
-        except NotAnEventStream as error:
-            raise error_objects.protocol(str(error)) from None
-        if not self.ended:
-            raise error_objects.protocol("the stream ended without its message_stop")
 
     def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
         for payload in events:

@@ -17,7 +17,7 @@ from rejoin.worker.providers.chunk_json import NoChunk, parse_object, unasked_to
 from rejoin.worker.providers.openai_reasoning import ReasoningDetails
 from rejoin.worker.providers.openai_tool_calls import ToolCalls
 from rejoin.worker.providers.openai_usage import read_usage
-from rejoin.worker.providers.sse import EventStream, NotAnEventStream
+from rejoin.worker.providers.stream_reader import StreamReader
 
 _FINISH: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,
@@ -35,56 +35,23 @@ _TOOLS: Final = frozenset({"tool_calls", "function_call"})
 _WORKING: Final = WorkingChunk()
 
 
-class Completion:
+class Completion(StreamReader):
     """One streamed answer, from the body's bytes to chunks.
 
     `finished`: it has had a finish reason. `ended`: it has had its `[DONE]`, and no more is read.
     `calls` gathers the tools that the model calls; None where it was offered none.
     """
 
+    no_chunk = "a part of the stream is no chat completion chunk"
+    no_end = "the stream ended without a finish reason"
+
     def __init__(self, secrets: Sequence[str] = (), calls: ToolCalls | None = None) -> None:
-        self.finished = False
-        self.ended = False
+        super().__init__()
         self._calls = calls
         self._called = False
         self._details = ReasoningDetails()
         self._secrets = secrets
-        self._events = EventStream()
         self._usage: UsageChunk | None = None
-
-    def feed(self, received: bytes) -> Iterator[Chunk]:
-        """Yield the chunks that these bytes complete; they may be cut anywhere.
-
-        Half a surrogate pair is passed on as it is. Bytes that are no UTF-8 become U+FFFD, as
-        they do in every event stream (WHATWG HTML, 9.2.6).
-
-        Raises:
-            ProviderError: what an error object says, or `provider_protocol` for what is neither
-                an error nor a chunk.
-        """
-        try:
-            yield from self._read(self._events.feed(received))
-        except NotAnEventStream as error:
-            raise error_objects.protocol(str(error)) from None
-        except NoChunk:
-            raise error_objects.protocol(
-                "a part of the stream is no chat completion chunk"
-            ) from None
-
-    def end(self) -> Iterator[Chunk]:
-        """Yield what the body's end completes.
-
-        Raises:
-            ProviderError: `provider_protocol` where the answer has no finish reason.
-        """
-        try:
-            yield from self._read(self._events.end())
-        except NoChunk:
-            pass  # cut off in mid-event
-        except NotAnEventStream as error:
-            raise error_objects.protocol(str(error)) from None
-        if not self.finished:
-            raise error_objects.protocol("the stream ended without a finish reason")
 
     def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
         for payload in events:

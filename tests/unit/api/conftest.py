@@ -15,6 +15,7 @@ from rejoin.api.context import Context
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import FILE, Database
 from rejoin.shared.settings import Settings
+from tests.support.tails import MemoryHub, Socket, memory_hub
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -62,3 +63,16 @@ async def away(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(settings), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         yield client
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[MemoryHub]:
+    """A hub without Redis; it fails a test that leaves a tail or a task of one behind."""
+    async with memory_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def socket() -> Socket:
+    """A client's side of what is sent."""
+    return Socket()

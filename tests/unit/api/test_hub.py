@@ -11,7 +11,7 @@ from rejoin.api import batches
 from rejoin.api.batches import Batch, joined
 from rejoin.shared import keys
 from tests.support import tails
-from tests.support.tails import MESSAGE_ID, MemoryHub, Socket, memory_hub, opened, text, turns
+from tests.support.tails import MESSAGE_ID, MemoryHub, Socket, opened, text, turns
 
 OTHER_ID = MESSAGE_ID[:-1] + "1"
 RUBBISH = [b"", b"\n", b"rubbish", b"1 2 3 0", b"1 2\nevent", b"a b c d\nevent", b"1 0 0\n\xff"]
@@ -29,47 +29,47 @@ class Deaf:
 
 @pytest.mark.parametrize("rubbish", RUBBISH)
 async def test_rubbish_on_a_channel_sends_its_tails_to_the_log_and_deafens_nobody(
-    rubbish: bytes, caplog: pytest.LogCaptureFixture
+    hub: MemoryHub, socket: Socket, rubbish: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with memory_hub() as hub:
-        socket = Socket()
-        with opened(hub, socket) as tail:
-            await turns()
-            hub.gather(True)
-            hub.receive(keys.live(MESSAGE_ID).encode(), rubbish)
-            hub.write(text(1, 0))
-            hub.gather(False)
-            await turns()
-            assert (tail.live, hub.looks) == (True, 2)
-            hub.write(text(1, 1))
-        assert socket.events == text(1, 0).data + text(1, 1).data
+    with opened(hub, socket) as tail:
+        await turns()
+        hub.gather(True)
+        hub.receive(keys.live(MESSAGE_ID).encode(), rubbish)
+        hub.write(text(1, 0))
+        hub.gather(False)
+        await turns()
+        assert (tail.live, hub.looks) == (True, 2)
+        hub.write(text(1, 1))
+    assert socket.events == text(1, 0).data + text(1, 1).data
     assert MESSAGE_ID in caplog.text
 
 
-async def test_what_fails_in_one_channel_does_not_cost_the_others_their_events() -> None:
-    async with memory_hub() as hub:
-        socket, deaf = Socket(), Deaf()
-        hub.join(deaf, OTHER_ID)
-        with opened(hub, socket) as tail:
-            await turns()
-            for n in range(3):
-                hub.gather(True)
-                hub.receive(keys.live(OTHER_ID).encode(), tails.payload([text(1, n)]))
-                hub.write(text(1, n))
-                hub.gather(False)
-            assert (tail.live, hub.looks) == (True, 1)
-        assert socket.events == tails.joined([text(1, n) for n in range(3)])
-        hub.leave(deaf, OTHER_ID)
+async def test_what_fails_in_one_channel_does_not_cost_the_others_their_events(
+    hub: MemoryHub, socket: Socket
+) -> None:
+    deaf = Deaf()
+    hub.join(deaf, OTHER_ID)
+    with opened(hub, socket) as tail:
+        await turns()
+        for n in range(3):
+            hub.gather(True)
+            hub.receive(keys.live(OTHER_ID).encode(), tails.payload([text(1, n)]))
+            hub.write(text(1, n))
+            hub.gather(False)
+        assert (tail.live, hub.looks) == (True, 1)
+    assert socket.events == tails.joined([text(1, n) for n in range(3)])
+    hub.leave(deaf, OTHER_ID)
 
 
-async def test_a_task_that_breaks_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_breaks_is_logged(
+    hub: MemoryHub, caplog: pytest.LogCaptureFixture
+) -> None:
     async def breaks() -> None:
         raise ZeroDivisionError
 
-    async with memory_hub() as hub:
-        hub.spawn(breaks())
-        await turns(3)
-        assert hub.spawned() == 1
+    hub.spawn(breaks())
+    await turns(3)
+    assert hub.spawned() == 1
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -89,8 +89,8 @@ async def test_a_hub_that_closes_ends_tasks_that_its_ending_tasks_began() -> Non
     assert hub.spawned() == 0
 
 
-async def test_a_watch_wakes_on_news_on_doubt_and_on_drain() -> None:
-    async with memory_hub() as hub, hub.watch(MESSAGE_ID) as watch:
+async def test_a_watch_wakes_on_news_on_doubt_and_on_drain(hub: MemoryHub) -> None:
+    async with hub.watch(MESSAGE_ID) as watch:
         for wake in (lambda: hub.write(text(1, 0)), hub.restored, hub.drain):
             waiting = asyncio.create_task(watch.changed(60))
             await turns(3)
@@ -100,15 +100,15 @@ async def test_a_watch_wakes_on_news_on_doubt_and_on_drain() -> None:
                 await waiting
 
 
-async def test_news_before_the_wait_end_it_at_once() -> None:
-    async with memory_hub() as hub, hub.watch(MESSAGE_ID) as watch:
+async def test_news_before_the_wait_end_it_at_once(hub: MemoryHub) -> None:
+    async with hub.watch(MESSAGE_ID) as watch:
         hub.write(text(1, 0))
         async with asyncio.timeout(5):
             await watch.changed(60)
 
 
-async def test_a_watch_that_drains_lets_others_run() -> None:
-    async with memory_hub() as hub, hub.watch(MESSAGE_ID) as watch:
+async def test_a_watch_that_drains_lets_others_run(hub: MemoryHub) -> None:
+    async with hub.watch(MESSAGE_ID) as watch:
         hub.drain()
         ran = asyncio.create_task(asyncio.sleep(0))
         for _ in range(3):

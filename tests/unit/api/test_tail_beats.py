@@ -13,7 +13,7 @@ from rejoin.shared import log
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import EventId
 from tests.support.messages import until_true
-from tests.support.tails import Socket, memory_hub, opened, text, turns
+from tests.support.tails import MemoryHub, Socket, opened, text, turns
 
 NEWEST = EventId(1, 4)
 
@@ -216,27 +216,28 @@ async def test_a_repair_that_fails_is_not_the_last_one(
     repairing.cancel()
 
 
-async def test_a_lost_publish_is_repaired_by_the_check_before_a_comment() -> None:
-    async with memory_hub() as hub:
-        socket = Socket()
-        with opened(hub, socket):
-            await turns()
-            hub.append(text(1, 0))
-            await beaten(hub.beats, 1)
-            await turns()
-            assert socket.events == b""
-            await beaten(hub.beats, 1)
-            await turns()
-        assert socket.events == text(1, 0).data
+async def test_a_lost_publish_is_repaired_by_the_check_before_a_comment(
+    hub: MemoryHub, socket: Socket
+) -> None:
+    with opened(hub, socket):
+        await turns()
+        hub.append(text(1, 0))
+        await beaten(hub.beats, 1)
+        await turns()
+        assert socket.events == b""
+        await beaten(hub.beats, 1)
+        await turns()
+    assert socket.events == text(1, 0).data
 
 
-async def test_a_stream_of_a_client_that_reads_the_log_for_ever_has_an_end_too() -> None:
-    async with memory_hub() as hub:
-        socket, hub.hold = Socket(), asyncio.Event()
-        hub.beats._most_beats = 3
-        with opened(hub, socket):
-            await turns()
-            await beaten(hub.beats, 4)
-            assert not socket.ended
-            await beaten(hub.beats, 1)
-            assert socket.ended
+async def test_a_stream_of_a_client_that_reads_the_log_for_ever_has_an_end_too(
+    hub: MemoryHub, socket: Socket
+) -> None:
+    hub.hold = asyncio.Event()
+    hub.beats._most_beats = 3
+    with opened(hub, socket):
+        await turns()
+        await beaten(hub.beats, 4)
+        assert not socket.ended
+        await beaten(hub.beats, 1)
+        assert socket.ended
