@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 from redis.asyncio import Redis
 
 from rejoin.api.latest import unsaved_of
-from rejoin.shared import record
+from rejoin.shared import record, stored
 from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.request import StoredRequest
 
@@ -69,12 +69,12 @@ async def message_in_redis(redis: Redis, message_id: str) -> KnownMessage | None
         LogUnavailable: Redis is away.
     """
     try:
-        stored = await record.load_with_request(redis, message_id)
+        known = await stored.load_with_request(redis, message_id)
     except RequestUnreadable:
         return None
-    if stored is None:
+    if known is None:
         return None
-    found, request = stored
+    found, request = known
     return KnownMessage(
         found.conversation_id, found.owner, "assistant", turn_before(request), found.model
     )

@@ -5,7 +5,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, record, unsaved
+from rejoin.shared import log, record, stored, unsaved
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.fold import Message, fold
@@ -41,10 +41,10 @@ async def rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
     """
     request: StoredRequest | None = None
     try:
-        stored = await record.load_with_request(redis, message_id)
-        if stored is None:
+        known = await stored.load_with_request(redis, message_id)
+        if known is None:
             return []
-        found, request = stored
+        found, request = known
     except RequestUnreadable:
         alone = await record.load(redis, message_id)
         if alone is None:

@@ -161,22 +161,6 @@ async def load_request(redis: Redis, message_id: str) -> StoredRequest:
         return read_request(cast(bytes | None, await redis.get(keys.request(message_id))))
 
 
-async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, StoredRequest] | None:
-    """Return the record and the accepted request, or None where there is no record (any more).
-
-    Raises:
-        RequestUnreadable: the request is gone, or another version wrote it in another form.
-        LogUnavailable: Redis is away.
-    """
-    with redis_or_away():
-        pipeline = redis.pipeline(transaction=False)
-        pipeline.hgetall(keys.record(message_id))
-        pipeline.get(keys.request(message_id))
-        fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
-    found = parse(message_id, fields)
-    return None if found is None else (found, read_request(text))
-
-
 def read_request(text: bytes | None) -> StoredRequest:
     """Return the request that was stored as `text`.
 

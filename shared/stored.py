@@ -69,6 +69,22 @@ async def load_and_run(redis: Redis, message_id: str, call: Call) -> tuple[Store
     return await _stored(redis, message_id, replies), replies[-1]
 
 
+async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, StoredRequest] | None:
+    """Return the record and the accepted request, or None where there is no record (any more).
+
+    Raises:
+        RequestUnreadable: the request is gone, or another version wrote it in another form.
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.hgetall(keys.record(message_id))
+        pipeline.get(keys.request(message_id))
+        fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
+    found = record.parse(message_id, fields)
+    return None if found is None else (found, record.read_request(text))
+
+
 async def _send(redis: Redis, message_id: str, call: Call | None = None) -> list[object]:
     pipeline = redis.pipeline(transaction=False)
     pipeline.hgetall(keys.record(message_id))

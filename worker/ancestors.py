@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, record
+from rejoin.shared import log, stored
 from rejoin.shared.db import messages
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import StoredMessage
@@ -141,12 +141,12 @@ def _named(rows: Sequence[StoredMessage]) -> list[str]:
 
 async def _rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
     try:
-        stored = await record.load_with_request(redis, message_id)
+        known = await stored.load_with_request(redis, message_id)
     except RequestUnreadable:
         return []
-    if stored is None:
+    if known is None:
         return []
-    found, request = stored
+    found, request = known
     frames = await log.read_all(redis, message_id)
     message = await asyncio.to_thread(fold, frames) if len(frames) > _LONG else fold(frames)
     if found.ended and message.end is None:

@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Final, NamedTuple
 
-from rejoin.shared import log, record, unsaved
+from rejoin.shared import log, record, stored, unsaved
 from rejoin.shared.db import saving, schema
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import (
@@ -155,7 +155,7 @@ class Saver:
 
     async def _accepted(self, message_id: str) -> tuple[Record | None, StoredRequest | None]:
         try:
-            return await record.load_with_request(self._redis, message_id) or (None, None)
+            return await stored.load_with_request(self._redis, message_id) or (None, None)
         except RequestUnreadable:
             return await record.load(self._redis, message_id), None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, turns
+from rejoin.shared import keys, queue, record, stored, turns
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.request import StoredRequest, StoredTurn
@@ -27,9 +27,9 @@ class Talk:
 
     async def ask_again(self, message_id: str) -> str:
         """Post another answer to the turn that a message answers; its id."""
-        stored = await record.load_with_request(self.redis, message_id)
-        assert stored is not None
-        asked = stored[1]
+        known = await stored.load_with_request(self.redis, message_id)
+        assert known is not None
+        asked = known[1]
         parent_id = asked.turns[-1].id if asked.turns else asked.parent_id
         request = StoredRequest(SCRIPT, [], parent_id=parent_id, regenerate=message_id)
         return await self._post(request)

@@ -251,7 +251,7 @@ async def test_the_next_model_goes_on_at_once_when_asking_one_again_is_of_no_use
     message_id = await provided.ask(f"fault={fault}", "words=6")
     frames = await provided.api.log(message_id, within=20)
     assert_answered(frames)
-    assert [reset["reason"] for reset in of(frames, "reset")] == [reason]
+    assert [reset["reason"] for reset in data_of(frames, "reset")] == [reason]
     assert len(await provided.requests(message_id)) == 2
 
 
