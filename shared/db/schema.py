@@ -126,11 +126,12 @@ async def _migrate(database: Database) -> list[str]:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Its INFO tells of its plugins, and that as it is loaded.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Alembic takes a fifth of a second to load, and few processes need it.
     from alembic import command
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its INFO tells of its plugins
     config = Config()
     config.set_main_option("script_location", MIGRATIONS)
     config.attributes["connection"] = connection

@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from tests.faults.test_invalid_output import Asked, asked_stack
-from tests.support.caller import caller, visible_text
+from tests.support.caller import visible_text
+from tests.support.provided import Provided, provided_by, simulated
 from tests.support.provider_script import simulated_text
 from tests.support.redis_server import RedisServer
 from tests.support.sse_reader import open_tail
 
 
 @pytest.fixture
-async def asked(own_redis: RedisServer) -> AsyncIterator[Asked]:
+async def asked(own_redis: RedisServer) -> AsyncIterator[Provided]:
     """Processes of the test's own, and a provider that tells what it was asked."""
-    with asked_stack(own_redis) as (stack, base_url):
-        async with caller(stack.url) as api:
-            yield Asked(stack, api, base_url)
+    with simulated(own_redis) as made:
+        async with provided_by(made) as asked:
+            yield asked
 
 
-async def ask(asked: Asked, options: str, text: str | None = None, **fields: Any) -> str:
+async def ask(asked: Provided, options: str, text: str | None = None, **fields: Any) -> str:
     """POST a message for a simulated model; its id."""
     model = f"openai/sim?{options}&n={uuid.uuid4().hex[:8]}"
     body = {"model": model} | ({} if text is None else {"input": text}) | fields
@@ -31,18 +31,18 @@ async def ask(asked: Asked, options: str, text: str | None = None, **fields: Any
     return message_id
 
 
-async def answered(asked: Asked, message_id: str) -> str:
+async def answered(asked: Provided, message_id: str) -> str:
     """Wait for a message's end; its text."""
     return visible_text(await asked.api.log(message_id, within=30))
 
 
-async def shown(asked: Asked, message_id: str) -> list[list[tuple[str, str]]]:
+async def shown(asked: Provided, message_id: str) -> list[list[tuple[str, str]]]:
     """The turns of each request that the provider was sent for a message."""
-    bodies = await asked.requests(message_id)
+    bodies = [request["body"] for request in await asked.requests(message_id)]
     return [[(turn["role"], turn["content"]) for turn in body["messages"]] for body in bodies]
 
 
-async def test_branches_and_other_answers_are_each_shown_their_own_path(asked: Asked) -> None:
+async def test_branches_and_other_answers_are_each_shown_their_own_path(asked: Provided) -> None:
     first = await ask(asked, "says=a1", "q1")
     await answered(asked, first)
     talk = (await asked.api.snapshot(first))["conversation_id"]
@@ -62,7 +62,7 @@ async def test_branches_and_other_answers_are_each_shown_their_own_path(asked: A
 
 
 async def test_a_cancelled_messages_text_is_shown_and_a_takeover_shows_the_same(
-    asked: Asked,
+    asked: Provided,
 ) -> None:
     first = await ask(asked, "words=300&rate=50", "q1")
     async with open_tail(asked.api.events(first)) as tail:
