@@ -34,10 +34,10 @@ async def page_of_events(
     limit = int(_number(query, "limit", default=log.PAGE, least=1, most=MOST_EVENTS, whole=True))
     wait_seconds = _number(query, "wait", default=0, least=0, most=MOST_WAIT_SECONDS)
     page = await _look(context, message_id, owner, after, limit)
+    if page is not None and wait_seconds and _nothing_new(page, after):
+        page = await _wait(context, message_id, owner, after, limit, wait_seconds)
     if page is None:
         return await _archived_page(context, message_id, owner, after, limit)
-    if wait_seconds and _nothing_new(page, after):
-        page = await _wait(context, message_id, owner, after, limit, wait_seconds, page)
     events = []
     if after is not None and (page.newest is None or page.newest < after):
         async with redis_answers():
@@ -58,16 +58,16 @@ async def _wait(
     after: EventId | None,
     limit: int,
     wait_seconds: float,
-    page: log.Page,
-) -> log.Page:
+) -> log.Page | None:
     until = time.monotonic() + wait_seconds
     # Watch first: what is published between the look and the wait would be lost else.
     async with context.hub.watch(message_id) as watch:
         while True:
-            # One that Redis forgot meanwhile has ended: the next page is the archive's.
-            page = await _look(context, message_id, owner, after, limit) or page
+            page = await _look(context, message_id, owner, after, limit)
+            if page is None or not _nothing_new(page, after):
+                return page  # None: Redis forgot it meanwhile, so it has ended
             left = until - time.monotonic()
-            if not _nothing_new(page, after) or left <= 0 or context.hub.draining:
+            if left <= 0 or context.hub.draining:
                 return page
             await watch.changed(left)
 

@@ -54,8 +54,8 @@ async def read_through_cuts(page: Page, stack: Stack, *, rate: float, seed: int)
         asyncio.timeout(90),
     ):
         await page.goto(f"{proxy.url}/healthz")  # a document of that origin, and no more
+        cuts.armed = True  # first: the browser may open a spare connection in place of those cut
         await proxy.cut_all()  # the connection that it came by would be used again, uncut
-        cuts.armed = True
         message_id = await api.accepted(TEXT, rate=rate)
         events = await page.evaluate(READ, f"{proxy.url}/api/messages/{message_id}/events")
         connections = proxy.connections
