@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 
 from rejoin.api.app import Application, create_app
 from rejoin.shared import keys
+from rejoin.shared.db import schema
 from rejoin.shared.settings import Settings
 from tests.support import messages
 from tests.support.redis_server import RedisServer
@@ -20,9 +22,10 @@ JSON = {"accept": "application/json"}
 
 
 @pytest.fixture
-async def app(clean_redis_url: str) -> AsyncIterator[Application]:
-    made = create_app(Settings(redis_url=clean_redis_url))
+async def app(clean_redis_url: str, tmp_path: Path) -> AsyncIterator[Application]:
+    made = create_app(Settings(redis_url=clean_redis_url, data_dir=tmp_path))
     async with made.lifespan():
+        assert await schema.prepare(made.context.database)
         yield made
 
 

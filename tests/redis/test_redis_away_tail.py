@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from rejoin.api.app import Application, create_app
+from rejoin.shared.db import schema
 from rejoin.shared.settings import Settings
 from tests.support.asgi_call import AsgiCall, asgi_call, scope_of
 from tests.support.messages import until, until_true
@@ -18,9 +20,11 @@ COME_BACK = 15.0
 
 
 @pytest.fixture
-async def app(own_redis: RedisServer) -> AsyncIterator[Application]:
-    made = create_app(Settings(redis_url=own_redis.url, keepalive_seconds=0.4))
+async def app(own_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Application]:
+    settings = Settings(redis_url=own_redis.url, keepalive_seconds=0.4, data_dir=tmp_path)
+    made = create_app(settings)
     async with made.lifespan():
+        assert await schema.prepare(made.context.database)
         yield made
 
 
