@@ -1,19 +1,14 @@
 """What the database lacks (yet) of conversations: messages that Redis alone has, or has newer."""
 
-import asyncio
-from typing import Final
-
 from redis.asyncio import Redis
 
 from rejoin.shared import log, record, stored, unsaved
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import RequestUnreadable
-from rejoin.shared.fold import Message, fold
+from rejoin.shared.fold import Message
 from rejoin.shared.history import rows_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
-
-_LONG: Final = log.PAGE  # events that are folded beside the loop
 
 
 async def unsaved_of(redis: Redis, owner: str) -> list[Record]:
@@ -53,6 +48,5 @@ async def rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
     message = Message()
     if found.attempt:
         frames = await log.read_all(redis, message_id)
-        long = len(frames) > _LONG
-        message = await asyncio.to_thread(fold, frames) if long else fold(frames)
+        message = await stored.fold_beside(frames)
     return rows_of(found, request, message)

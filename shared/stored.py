@@ -1,6 +1,8 @@
 """A whole message as Redis has it: its record, its request and its log, in one round trip."""
 
-from typing import NamedTuple, cast
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -8,10 +10,13 @@ from redis.exceptions import NoScriptError
 from rejoin.shared import keys, log, record, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import MessageMissing, RequestUnreadable
+from rejoin.shared.fold import Message, fold
 from rejoin.shared.frames import Frame
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
 from rejoin.shared.scripts import Call
+
+_LONG: Final = log.PAGE  # events that are folded beside the loop: a log has up to some 100,000
 
 
 class Stored(NamedTuple):
@@ -83,6 +88,11 @@ async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, Stor
         fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
     found = record.parse(message_id, fields)
     return None if found is None else (found, record.read_request(text))
+
+
+async def fold_beside(frames: Sequence[Frame]) -> Message:
+    """Fold a log; a long one in a thread, so that the loop goes on meanwhile."""
+    return await asyncio.to_thread(fold, frames) if len(frames) > _LONG else fold(frames)
 
 
 async def _send(redis: Redis, message_id: str, call: Call | None = None) -> list[object]:

@@ -4,13 +4,12 @@ A message has its turn from its place until it is passed on, after its end. `fir
 what nobody else will: a message that ended, or one that was never accepted.
 """
 
-from collections.abc import Awaitable
 from enum import StrEnum
 from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, scripts, stored
+from rejoin.shared import deleted, keys, queue, record, scripts, stored
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
@@ -243,10 +242,8 @@ async def owner_of(redis: Redis, conversation_id: str) -> str | None:
     Raises:
         LogUnavailable: Redis is away.
     """
-    with redis_or_away():
-        fields = redis.hmget(keys.conversation(conversation_id), ["owner", "deleted"])
-        owner, deleted = await cast(Awaitable[list[bytes | None]], fields)
-    return None if owner is None or deleted is not None else owner.decode()
+    known = await deleted.look(redis, conversation_id)
+    return None if known.deleted else known.owner
 
 
 def _placing(

@@ -64,16 +64,6 @@ async def _settle(redis: Redis, leases: Sequence[Lease], due_in_ms: str | int) -
         await scripts.run(redis, "queue/settle_unsaved", [keys.UNSAVED], arguments)
 
 
-async def accept_under_way(redis: Redis, message_id: str) -> bool:
-    """Whether a message without a record is indexed: its accept may be under way, within a bound.
-
-    Raises:
-        LogUnavailable: Redis is away.
-    """
-    with redis_or_away():
-        return await redis.zscore(keys.OPEN, message_id) is not None
-
-
 async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
     """Let all keys of these messages live so long from now, in one round trip.
 

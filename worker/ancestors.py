@@ -13,7 +13,6 @@ from rejoin.shared.db import messages
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import DatabaseUnavailable, NotFound, RequestUnreadable
-from rejoin.shared.fold import fold
 from rejoin.shared.history import rows_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
@@ -22,7 +21,6 @@ from rejoin.worker.kit import Kit, insist
 
 # A first look waits no longer for the database: Redis may have all of it.
 _PATIENCE_SECONDS: Final = 0.5
-_LONG: Final = log.PAGE  # events that are folded beside the loop
 _LOOKS: Final = 2  # for a message that nobody has: it may be saved, and expire, in between
 _LONGEST_BACKOFF: Final = 3  # tries: then about 2 s between two looks
 
@@ -148,7 +146,7 @@ async def _rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
         return []
     found, request = known
     frames = await log.read_all(redis, message_id)
-    message = await asyncio.to_thread(fold, frames) if len(frames) > _LONG else fold(frames)
+    message = await stored.fold_beside(frames)
     if found.ended and message.end is None:
         return []  # it expired in between: it is saved
     return rows_of(found, request, message)

@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Final, NamedTuple
 
-from rejoin.shared import log, record, stored, unsaved
+from rejoin.shared import log, queue, record, stored, unsaved
 from rejoin.shared.db import saving, schema
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import (
@@ -19,7 +19,7 @@ from rejoin.shared.errors import (
     RequestUnreadable,
     SettingsError,
 )
-from rejoin.shared.fold import Message, fold
+from rejoin.shared.fold import Message
 from rejoin.shared.history import rows_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
@@ -32,7 +32,6 @@ LEASE_SECONDS: Final = 12.0  # longer than a transaction may take; a second save
 
 _AT_ONCE: Final = 50
 _GROUP_CHARS: Final = 4_000_000  # of texts in one transaction, and in memory
-_LONG: Final = log.PAGE  # events that are folded beside the loop: a log has up to some 100,000
 _ACCEPT_SECONDS: Final = 1.0
 _REFUSED_SECONDS: Final = 300.0
 
@@ -140,7 +139,7 @@ class Saver:
         message_id = lease.message_id
         found, request = await self._accepted(message_id)
         if found is None:
-            if await unsaved.accept_under_way(self._redis, message_id):
+            if await queue.is_indexed(self._redis, message_id):
                 await unsaved.put_off(self._redis, [lease], seconds=_ACCEPT_SECONDS)
             else:
                 await unsaved.saved(self._redis, [lease])
@@ -149,8 +148,7 @@ class Saver:
         if found.ended:
             # What runs is in its log; the database has it when it has ended.
             frames = await log.read_all(self._redis, message_id)
-            long = len(frames) > _LONG
-            message = await asyncio.to_thread(fold, frames) if long else fold(frames)
+            message = await stored.fold_beside(frames)
         return _Read(lease, rows_of(found, request, message))
 
     async def _accepted(self, message_id: str) -> tuple[Record | None, StoredRequest | None]:
