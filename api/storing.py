@@ -40,7 +40,7 @@ async def store(context: Context, offer: Offer, origin: Origin, use: Use) -> Wai
         await turns.accept_in_new(
             redis, new, request, indexed_at=indexed_at, life_seconds=life_seconds
         )
-        return await _queue(context, use, use.message_id)
+        return None
     placed = await _place(context, offer, request, use)
     request = replace(request, parent_id=placed.parent_id)
     new = _new_record(offer, request, use)
@@ -144,7 +144,13 @@ async def _queue(context: Context, use: Use, first: str) -> WaitingFor | None:
             redis, use.conversation_id, first, life_seconds=life_seconds
         )
     if first == use.message_id:
-        await queue.enqueue(redis, first, life_seconds=life_seconds, now_ms=now_ms())
+        await queue.enqueue(
+            redis,
+            first,
+            life_seconds=life_seconds,
+            now_ms=now_ms(),
+            conversation_id=use.conversation_id,
+        )
     elif first:
         return WaitingFor(first, Status.QUEUED if ahead is None else ahead.status)
     return None

@@ -85,7 +85,13 @@ async def aftermath(redis: Redis, message_id: str, *, job_token: str, life_secon
             redis, found.conversation_id, message_id, life_seconds=life_seconds
         )
         if following:
-            await queue.enqueue(redis, following, life_seconds=life_seconds, now_ms=now_ms())
+            await queue.enqueue(
+                redis,
+                following,
+                life_seconds=life_seconds,
+                now_ms=now_ms(),
+                conversation_id=found.conversation_id,
+            )
     if await queue.complete(redis, message_id, job_token):
         found = await record.load(redis, message_id)
         if found is None or found.ended:

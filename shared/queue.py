@@ -42,6 +42,20 @@ def decode_job(job: bytes) -> dict[str, object]:
     return fields
 
 
+def conversation_of(job: bytes, message_id: str) -> str | None:
+    """Return the conversation that a stored job names, an empty string where it names none.
+
+    None where the job, as it is stored, is not to run this very message as `enqueue` wrote it.
+    """
+    try:
+        fields = decode_job(job)
+    except (ValueError, RecursionError):  # no JSON, or nested too deeply for Python
+        return None
+    if (fields.get("f"), fields.get("a"), fields.get("k")) != (JOB_FUNCTION, [message_id], {}):
+        return None
+    return str(fields.get("conversation_id", ""))
+
+
 async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
     """Index a message as open and unsaved; return the entry's time in ms. A repeat keeps it.
 
@@ -84,29 +98,42 @@ async def drop_index(redis: Redis, message_id: str) -> None:
         await redis.zrem(keys.OPEN, message_id)
 
 
-async def enqueue(redis: Redis, message_id: str, *, life_seconds: int, now_ms: int) -> bool:
+async def enqueue(
+    redis: Redis, message_id: str, *, life_seconds: int, now_ms: int, conversation_id: str = ""
+) -> bool:
     """Queue the message's job and wake a worker; False where it was queued or running already.
+
+    Its worker is told the conversation where the caller knows it, and else has to ask.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
-    job = encode_job({"t": None, "f": JOB_FUNCTION, "a": [message_id], "k": {}, "et": now_ms})
+    call = enqueueing(
+        message_id, life_seconds=life_seconds, now_ms=now_ms, conversation_id=conversation_id
+    )
     with redis_or_away():
-        return bool(
-            await scripts.run(
-                redis,
-                "queue/enqueue",
-                [keys.QUEUE, keys.job(message_id), keys.WAKE],
-                [message_id, job, life_seconds * 1000, _MOST_WAKE_TOKENS],
-            )
-        )
+        return bool(await scripts.run(redis, *call))
+
+
+def enqueueing(
+    message_id: str, *, life_seconds: int, now_ms: int, conversation_id: str
+) -> scripts.Call:
+    """The call of `enqueue`, to be sent with others in one round trip."""
+    # arq, and so an older worker, passes over a field that it does not know.
+    fields: dict[str, object] = {"t": None, "f": JOB_FUNCTION, "a": [message_id], "k": {}}
+    job = encode_job(fields | {"et": now_ms, "conversation_id": conversation_id})
+    names = [keys.QUEUE, keys.job(message_id), keys.WAKE]
+    return scripts.Call(
+        "queue/enqueue", names, [message_id, job, life_seconds * 1000, _MOST_WAKE_TOKENS]
+    )
 
 
 async def lease(
     redis: Redis, *, token: str, lease_seconds: float, most: int, take_over: bool
-) -> list[str]:
+) -> dict[str, bytes]:
     """Take up to `most` due jobs under `token` for `lease_seconds`.
 
+    Returns message ids with their jobs as stored (empty where one is gone), the longest due first.
     `take_over` False leaves jobs alone whose lease of another worker has expired.
 
     Raises:
@@ -117,9 +144,10 @@ async def lease(
             redis,
             "queue/lease",
             [keys.QUEUE, keys.OWNERS, keys.WAKE],
-            [token, int(lease_seconds * 1000), most, int(take_over)],
+            [token, int(lease_seconds * 1000), most, int(take_over), keys.job("")],
         )
-    return [message_id.decode() for message_id in cast(Sequence[bytes], taken)]
+    names, jobs = cast(Sequence[bytes], taken)[::2], cast(Sequence[bytes], taken)[1::2]
+    return {name.decode(): job for name, job in zip(names, jobs, strict=True)}
 
 
 async def renew(redis: Redis, leases: Mapping[str, str], *, lease_seconds: float) -> list[str]:

@@ -196,13 +196,27 @@ async def claim(
         Fenced: `held`, the claim under which the caller begins again, is not the last one.
         LogUnavailable: Redis is away; a repeat is safe.
     """
+    call = claiming(message_id, token, worker_id, life_seconds, seen_attempt, held)
     with redis_or_away():
-        reply = await scripts.run(
-            redis,
-            "log/claim",
-            [keys.record(message_id), keys.log(message_id), keys.request(message_id)],
-            [token, worker_id, seen_attempt, life_seconds * 1000, held.token if held else ""],
-        )
+        reply = await scripts.run(redis, *call)
+    return claimed(message_id, token, reply)
+
+
+def claiming(
+    message_id: str, token: str, worker_id: str, life_seconds: int, seen: int, held: Claim | None
+) -> scripts.Call:
+    """The call of `claim`, to be sent with others in one round trip."""
+    names = [keys.record(message_id), keys.log(message_id), keys.request(message_id)]
+    under = held.token if held else ""
+    return scripts.Call("log/claim", names, [token, worker_id, seen, life_seconds * 1000, under])
+
+
+def claimed(message_id: str, token: str, reply: object) -> Claim:
+    """Read the reply to `claiming`.
+
+    Raises:
+        MessageMissing, LogEnded, Fenced: as `claim`.
+    """
     status, attempt, cancel, lost, conversation_id = cast(
         tuple[bytes, bytes, int, int, bytes], reply
     )

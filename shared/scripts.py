@@ -58,10 +58,7 @@ async def run_all(redis: Redis, calls: Sequence[Call]) -> list[object]:
 
     One that fails does not stop those after it; the first failure is raised in the end.
     """
-    # fakeredis closes a connection on whose pipeline it meets a script that it does not know.
-    for call in calls:
-        if call.name not in _sent_once:
-            await load(redis, call.name)
+    await load_first(redis, calls)
     replies = await _send(redis, calls)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         for call in calls:
@@ -84,6 +81,16 @@ def add(pipeline: Pipeline, call: Call) -> None:
     """Let a pipeline run a script that Redis knows."""
     name, keys, arguments = call
     pipeline.execute_command("EVALSHA", digest(name), len(keys), *keys, *arguments)
+
+
+async def load_first(redis: Redis, calls: Sequence[Call]) -> None:
+    """Make Redis know those scripts that this process has sent to none yet.
+
+    fakeredis closes a connection on whose pipeline it meets a script that it does not know.
+    """
+    for call in calls:
+        if call.name not in _sent_once:
+            await load(redis, call.name)
 
 
 async def load(redis: Redis, name: str) -> None:

@@ -56,22 +56,29 @@ async def load(redis: Redis, message_id: str) -> Stored:
     return await _stored(redis, message_id, replies)
 
 
-async def load_and_run(redis: Redis, message_id: str, call: Call) -> tuple[Stored, object]:
-    """Return the message, and a script's reply, in one round trip; the script bears a repeat.
+async def load_between(
+    redis: Redis, message_id: str, before: Call, after: Call
+) -> tuple[object, Stored, object]:
+    """Run a script, then read the message, then run another one, all in one round trip.
+
+    Returns the scripts' replies around the message. Both bear being repeated.
 
     Raises:
         MessageMissing: there is no record (any more).
         LogUnavailable: Redis is away.
     """
+    calls = (before, after)
     with redis_or_away():
-        replies = await _send(redis, message_id, call)
-        if isinstance(replies[-1], NoScriptError):
-            await scripts.load(redis, call.name)
-            replies = await _send(redis, message_id, call)
+        await scripts.load_first(redis, calls)
+        replies = await _send(redis, message_id, before, after)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            for call in calls:
+                await scripts.load(redis, call.name)
+            replies = await _send(redis, message_id, before, after)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-    return await _stored(redis, message_id, replies), replies[-1]
+    return replies[0], await _stored(redis, message_id, replies[1:-1]), replies[-1]
 
 
 async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, StoredRequest] | None:
@@ -95,14 +102,18 @@ async def fold_beside(frames: Sequence[Frame]) -> Message:
     return await asyncio.to_thread(fold, frames) if len(frames) > _LONG else fold(frames)
 
 
-async def _send(redis: Redis, message_id: str, call: Call | None = None) -> list[object]:
+async def _send(
+    redis: Redis, message_id: str, before: Call | None = None, after: Call | None = None
+) -> list[object]:
     pipeline = redis.pipeline(transaction=False)
+    if before is not None:
+        scripts.add(pipeline, before)
     pipeline.hgetall(keys.record(message_id))
     pipeline.get(keys.request(message_id))
     pipeline.xrange(keys.log(message_id), count=log.PAGE)
-    if call is not None:
-        scripts.add(pipeline, call)
-    return cast(list[object], await pipeline.execute(raise_on_error=call is None))
+    if after is not None:
+        scripts.add(pipeline, after)
+    return cast(list[object], await pipeline.execute(raise_on_error=after is None))
 
 
 async def _stored(redis: Redis, message_id: str, replies: list[object]) -> Stored:

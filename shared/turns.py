@@ -9,13 +9,12 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import deleted, keys, queue, record, scripts, stored
+from rejoin.shared import deleted, keys, queue, record, scripts
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.stored import Stored
 
 
 class IfBusy(StrEnum):
@@ -109,7 +108,7 @@ async def accept(
     """
     calls = [
         record.accepting(new, request, indexed_at=indexed_at, life_seconds=life_seconds),
-        _asking(new.conversation_id, life_seconds),
+        asking(new.conversation_id, life_seconds),
     ]
     with redis_or_away():
         stored, first = await scripts.run_all(redis, calls)
@@ -120,7 +119,10 @@ async def accept(
 async def accept_in_new(
     redis: Redis, new: Record, request: StoredRequest, *, indexed_at: int, life_seconds: int
 ) -> None:
-    """Place and store the first message of a conversation that nobody else knows of.
+    """Place, store and queue the first message of a conversation that nobody else knows of.
+
+    In one round trip, so it is queued too where it was not stored: a job without a record is put
+    off until its index entry is too old, and one without a turn until the reaper has placed it.
 
     Raises:
         Unavailable: the index entry is too old by now: accept the message anew.
@@ -137,8 +139,14 @@ async def accept_in_new(
         newest=None,
     )
     accepting = record.accepting(new, request, indexed_at=indexed_at, life_seconds=life_seconds)
+    queueing = queue.enqueueing(
+        new.message_id,
+        life_seconds=life_seconds,
+        now_ms=now_ms(),
+        conversation_id=new.conversation_id,
+    )
     with redis_or_away():
-        _, stored = await scripts.run_all(redis, [placing, accepting])
+        _, stored, _ = await scripts.run_all(redis, [placing, accepting, queueing])
     record.check_accepted(stored)
 
 
@@ -149,22 +157,8 @@ async def first(redis: Redis, conversation_id: str, *, life_seconds: int) -> str
         LogUnavailable: Redis is away; a repeat is safe.
     """
     with redis_or_away():
-        reply = await scripts.run(redis, *_asking(conversation_id, life_seconds))
+        reply = await scripts.run(redis, *asking(conversation_id, life_seconds))
     return cast(bytes, reply).decode()
-
-
-async def load(
-    redis: Redis, message_id: str, conversation_id: str, *, life_seconds: int
-) -> tuple[Stored, str]:
-    """Return a message, and whose turn it is in its conversation, in one round trip.
-
-    Raises:
-        MessageMissing: there is no record (any more).
-        LogUnavailable: Redis is away; a repeat is safe.
-    """
-    asking = _asking(conversation_id, life_seconds)
-    found, reply = await stored.load_and_run(redis, message_id, asking)
-    return found, cast(bytes, reply).decode()
 
 
 async def pass_on(redis: Redis, conversation_id: str, message_id: str, *, life_seconds: int) -> str:
@@ -201,7 +195,13 @@ async def first_open(
         # One that is indexed and has no record: its accept is under way, within a bound.
         if not found.ended if found is not None else await queue.is_indexed(redis, first):
             if passed:
-                await queue.enqueue(redis, first, life_seconds=life_seconds, now_ms=now_ms())
+                await queue.enqueue(
+                    redis,
+                    first,
+                    life_seconds=life_seconds,
+                    now_ms=now_ms(),
+                    conversation_id=conversation_id,
+                )
             return first, found
         first = await pass_on(redis, conversation_id, first, life_seconds=life_seconds)
         passed = True
@@ -272,7 +272,8 @@ def _placing(
     )
 
 
-def _asking(conversation_id: str, life_seconds: int) -> scripts.Call:
+def asking(conversation_id: str, life_seconds: int) -> scripts.Call:
+    """The call of `first`, to be sent with others in one round trip."""
     names = [keys.turns(conversation_id), keys.conversation(conversation_id)]
     return scripts.Call("conversation/head", names, [life_seconds * 1000])
 

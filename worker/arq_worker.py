@@ -1,19 +1,22 @@
 """arq's Worker, leased and fenced: what starts a job, keeps it, and ends it.
 
-arq 0.28's own start and end are replaced: it polls over every running job, marks a running job
-without saying whose it is, and ends one without asking (PITFALLS 1). A contract test holds the
-parts of it that are used here.
+arq 0.28's own start, run and end are replaced: it polls over every running job, marks a running
+job without saying whose it is, and ends one without asking; its run costs two round trips' worth
+of commands, and ours rule: REJOIN_MAX_ATTEMPTS and the deadlines. A contract test holds the parts
+of it that are used here.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
+import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arq.connections import ArqRedis
-from arq.worker import Function, Worker, func
+from arq.worker import Worker, func
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue
@@ -33,14 +36,20 @@ from rejoin.worker.save import Saver
 from rejoin.worker.stopping import Stop
 from rejoin.worker.wake import POLL_SECONDS, Wake
 
-# Ours rule: REJOIN_MAX_ATTEMPTS and the deadlines. arq counts every start, deploys too.
-MAX_TRIES: Final = 1_000_000
-_NO_TIMEOUT_SECONDS: Final = 10 * 365 * 86_400
 _CANCEL_AGAIN_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 5.0  # for what runs to be handed over
 _SAVE_SECONDS: Final = 3.0  # for what has ended to be saved; another worker saves the rest
 
+_NO_JOB: Final = Failed(FailureCode.INTERNAL, "the message's job could not be run", retryable=True)
+
 _log = logging.getLogger(__name__)
+
+
+class _Leased(NamedTuple):
+    """A job as it was stored, and when its lease was asked for, by time.monotonic()."""
+
+    job: bytes
+    asked_at: float
 
 
 class LeasedWorker(Worker):
@@ -48,21 +57,17 @@ class LeasedWorker(Worker):
 
     def __init__(self, kit: Kit, arq_redis: ArqRedis, blocking: Redis, url: str) -> None:
         super().__init__(
-            functions=[run_message_function(self._run_message)],
+            functions=[func(_never_called, name=queue.JOB_FUNCTION)],
             queue_name=keys.QUEUE,
             redis_pool=arq_redis,
             max_jobs=kit.settings.max_jobs,
-            job_timeout=_NO_TIMEOUT_SECONDS,
-            keep_result=0,
-            max_tries=MAX_TRIES,
-            poll_delay=POLL_SECONDS,
             handle_signals=False,
-            log_results=False,
             job_serializer=queue.encode_job,
             job_deserializer=queue.decode_job,
         )
         self._kit = kit
         self._runs: dict[str, Run] = {}
+        self._leased: dict[str, _Leased] = {}  # of `tasks`
         self._leases = Leases(
             kit.redis,
             kit.worker_id,
@@ -116,22 +121,26 @@ class LeasedWorker(Worker):
         """Close the connections that arq knows of."""
         await self.pool.aclose(close_connection_pool=True)
 
-    async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
-        """Do nothing to a job that ran: its attempt has seen to it, under its token."""
-        self._forget(job_id)
+    async def run_job(self, job_id: str, score: int) -> None:
+        """Run the message of a leased job, or end its log where the job is none that we can run.
 
-    async def finish_failed_job(self, job_id: str, result_data: bytes | None) -> None:
-        """End the log of a message that arq gave up before our code ran."""
-        tries = int(await self.pool.get(keys.job_tries(job_id)) or 0)
-        used_up = tries > self.max_tries
-        await self._give_up(
-            job_id, FailureCode.ATTEMPTS_EXHAUSTED if used_up else FailureCode.INTERNAL
-        )
-
-    async def _give_up(self, message_id: str, code: FailureCode) -> None:
-        failure = Failed(code, "the message's job could not be run", retryable=True)
-        token = self._leases.held.get(message_id, "")
-        await end_message(self._kit.ender, message_id, failure, job_token=token)
+        In the place of arq's own: it counts every start and gives up after some, deploys too.
+        """
+        token, leased = self._leases.held.get(job_id, ""), self._leased[job_id]
+        conversation_id = queue.conversation_of(leased.job, job_id)
+        if conversation_id is None:
+            _log.error("message %s: its job is gone, or is none that runs it", job_id)
+            await end_message(self._kit.ender, job_id, _NO_JOB, job_token=token)
+            return
+        asked_at = leased.asked_at if token else -math.inf
+        run = Run(self._kit, job_id, token, leased_at=asked_at, conversation_id=conversation_id)
+        self._runs[job_id] = run
+        if self._handing_over:
+            run.stop(Stop.HANDED_OVER)  # leased just before: nobody else tells it
+        try:
+            await run.run()
+        finally:
+            self._runs.pop(job_id, None)
 
     async def _pick_jobs(self) -> None:
         while not self._stopping.is_set():
@@ -159,19 +168,20 @@ class LeasedWorker(Worker):
         free = self.max_jobs - self.job_counter
         if free <= 0:
             return
-        token = secrets.token_hex(8)
-        for message_id in await self._lease(token, free):
+        token, asked_at = secrets.token_hex(8), time.monotonic()
+        for message_id, job in (await self._lease(token, free)).items():
             if message_id in self.tasks:
                 # Our own lease ended while we could not renew it, and we took the job again: the
                 # old run stops, and the job comes back when this lease ends.
                 self._lease_lost(message_id)
                 continue
             self._leases.held[message_id] = token
+            self._leased[message_id] = _Leased(job, asked_at)
             self.job_counter += 1
             task = self.loop.create_task(self._run_leased(message_id))
             self.tasks[message_id] = task
 
-    async def _lease(self, token: str, most: int) -> list[str]:
+    async def _lease(self, token: str, most: int) -> dict[str, bytes]:
         """Take due jobs; those taken as this worker stops are given back at once."""
         redis = self._kit.redis
         taking = self.loop.create_task(
@@ -194,7 +204,7 @@ class LeasedWorker(Worker):
             raise
 
     async def _run_leased(self, message_id: str) -> None:
-        """Arq's run of a job, which must not take the worker with it when Redis is away."""
+        """Run a job, which must not take the worker with it when Redis is away."""
         try:
             await insist(message_id, lambda: self._run_job(message_id))
         except Exception:  # noqa: BLE001  one job must not end the worker
@@ -202,6 +212,7 @@ class LeasedWorker(Worker):
             _log.exception("the job of %s could not be run", message_id)
         finally:
             self._forget(message_id)
+            del self._leased[message_id]
             self.tasks.pop(message_id, None)
             self.job_counter -= 1
             self._freed.set()
@@ -209,21 +220,6 @@ class LeasedWorker(Worker):
     async def _run_job(self, message_id: str) -> None:
         with redis_or_away():
             await self.run_job(message_id, 0)
-
-    async def _run_message(self, ctx: dict[Any, Any], *args: object, **kwargs: object) -> None:
-        """The job: run the message whose id is its own, and its one argument."""
-        message_id = str(ctx["job_id"])
-        if kwargs or args != (message_id,):
-            await insist(message_id, lambda: self._give_up(message_id, FailureCode.INTERNAL))
-            return
-        run = Run(self._kit, message_id, self._leases.held.get(message_id, ""))
-        self._runs[message_id] = run
-        if self._handing_over:
-            run.stop(Stop.HANDED_OVER)  # leased just before: nobody else tells it
-        try:
-            await run.run()
-        finally:
-            self._runs.pop(message_id, None)
 
     async def _drain(self) -> None:
         """Let what runs finish, for REJOIN_DRAIN_SECONDS at the most."""
@@ -275,6 +271,5 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)
 
 
-def run_message_function(coroutine: Any) -> Function:
-    """The worker's one job function, under the name that every version knows."""
-    return func(coroutine, name=queue.JOB_FUNCTION, max_tries=MAX_TRIES)
+async def _never_called(ctx: dict[Any, Any], *args: object, **kwargs: object) -> None:
+    """What arq would call: it takes no worker without a function."""

@@ -1,9 +1,10 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rejoin.shared import record, turns
+from rejoin.shared import claiming, record
 from rejoin.shared.errors import CancelAsked, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
@@ -79,6 +80,8 @@ async def begin(
     *,
     token: str,
     seen_attempt: int = 0,
+    conversation_id: str = "",
+    may_claim: Callable[[], Awaitable[None]] | None = None,
     held: Claim | None = None,
     model: str | None = None,
     reason: str = "takeover",
@@ -87,31 +90,35 @@ async def begin(
     """Claim the message under `token`, read what is there, write the attempt's first events.
 
     `held` is the claim of a worker that begins again by itself; it is refused where another has
-    claimed since. `model` and `reason` are told by the `reset`; `used` is noted in it for later
-    attempts: what the calls of the attempt before used that finished no step.
+    claimed since. Without it, `conversation_id` is the message's, where the caller knows it, and
+    `may_claim`, asked before every try, raises where the job is another's. `model` and `reason` are
+    told by the `reset`; `used` is noted in it for later attempts: what the calls of the attempt
+    before used that finished no step.
 
     Raises:
         MessageMissing: there is no such message (any more).
         LogEnded: it has ended.
         NotItsTurn: another message of its conversation is first; the claim is given back.
-        Fenced: `held` is no longer the message's claim.
+        Fenced: `held` is no longer the message's claim, or `may_claim` says so.
         RequestUnreadable: nobody can answer it.
     """
     redis = kit.redis
-    claim = await insist(
-        message_id,
-        lambda: record.claim(
+
+    async def claim_and_load() -> tuple[Claim, Stored, str]:
+        if may_claim is not None:
+            await may_claim()
+        return await claiming.claim_and_load(
             redis,
             message_id,
+            held.conversation_id if held is not None else conversation_id,
             token=token,
             worker_id=kit.worker_id,
             life_seconds=kit.settings.open_ttl_seconds,
             seen_attempt=seen_attempt,
             held=held,
-        ),
-    )
-    # The turn is asked after the claim: what was first before it may be another by now.
-    found, first = await insist(message_id, lambda: _load(kit, message_id, claim))
+        )
+
+    claim, found, first = await insist(message_id, claim_and_load)
     request, message = found.request, fold(found.frames)
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # An end may come out of turn.
@@ -139,8 +146,3 @@ async def begin(
     ):
         writer.put(event, private)
     return Attempt(found.record, request, claim, writer, before, spent_of(message, request))
-
-
-async def _load(kit: Kit, message_id: str, claim: Claim) -> tuple[Stored, str]:
-    life_seconds = kit.settings.open_ttl_seconds
-    return await turns.load(kit.redis, message_id, claim.conversation_id, life_seconds=life_seconds)

@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 from typing import Final
 
-_MOST_SECONDS: Final = 0.5  # an opening may wait for Redis; the others do not wait for it
+_MOST_SECONDS: Final = 1.0  # an opening may wait for Redis; the others do not wait for it
 
 
 class Openings:
@@ -34,7 +34,7 @@ class Openings:
             self._none.set()
 
     async def settled(self) -> None:
-        """Return when none is under way, half a second later at the latest."""
+        """Return when none is under way, a second later at the latest."""
         try:
             async with asyncio.timeout(_MOST_SECONDS):
                 await self._none.wait()

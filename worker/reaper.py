@@ -93,7 +93,13 @@ class Reaper:
                 return _Seen.LEFT
             return _Seen.DROPPED if dropped else _Seen.LEFT
         first = await self._first_of_its_turns(found)
-        if first and await queue.enqueue(redis, first, life_seconds=life_seconds, now_ms=now_ms()):
+        if first and await queue.enqueue(
+            redis,
+            first,
+            life_seconds=life_seconds,
+            now_ms=now_ms(),
+            conversation_id=found.conversation_id,
+        ):
             _log.warning("message %s had no job; it is queued again", first)
             return _Seen.QUEUED
         return _Seen.LEFT

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
+import time
 from enum import StrEnum
 from typing import Final
 
 from rejoin.shared import log, queue, record
 from rejoin.shared.ending import aftermath, end_message
 from rejoin.shared.errors import (
+    Fenced,
     LogEnded,
     LogRefused,
     LogWentBack,
@@ -24,6 +27,7 @@ from rejoin.worker.failures import INTERNAL, exhausted
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 
+_FRESH_SHARE: Final = 1 / 3  # of a lease; the rest is for the claim's way to Redis
 _WENT_BACK_SECONDS: Final = 0.2  # a log that goes back again and again must not spin
 
 _log = logging.getLogger(__name__)
@@ -44,13 +48,25 @@ class Run:
     """One run at a message under a lease on its job.
 
     `over`: it writes no more and gives its lease back, which a renewal may find gone already.
+    `leased_at` is when the lease was asked for, in seconds of time.monotonic(), and
+    `conversation_id` the message's; whoever does not know them leaves them out.
     """
 
-    def __init__(self, kit: Kit, message_id: str, job_token: str) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        message_id: str,
+        job_token: str,
+        *,
+        leased_at: float = -math.inf,
+        conversation_id: str = "",
+    ) -> None:
         self.message_id = message_id
         self.over = False
         self._kit = kit
         self._job_token = job_token
+        self._leased_at = leased_at
+        self._conversation_id = conversation_id
         self._stoppable = Stoppable()
         self._seen_attempt = 0
         self._token = ""
@@ -90,16 +106,14 @@ class Run:
         self._token = secrets.token_hex(8)
         try:
             with self._kit.openings:
-                # The lease may be long over: of a worker that was paused, or that waited for Redis.
-                # A claim then would fence the new owner in the middle of its run.
-                if await insist(self.message_id, self._lost_lease):
-                    return Outcome.LEFT
                 attempt = await begin(
                     self._kit,
                     self.message_id,
                     self._stoppable,
                     token=self._token,
                     seen_attempt=self._seen_attempt,
+                    conversation_id=self._conversation_id,
+                    may_claim=self._hold_lease,
                 )
             self._seen_attempt = attempt.claim.attempt
             return await self._work(attempt)
@@ -156,10 +170,20 @@ class Run:
         await insist(self.message_id, lambda: record.hand_over(redis, self.message_id, token))
         return Outcome.HANDED_OVER
 
-    async def _lost_lease(self) -> bool:
-        lease = {self.message_id: self._job_token}
+    async def _hold_lease(self) -> None:
+        """Raise Fenced if the lease is another's: a claim would fence its owner in mid-run.
+
+        It may be long over, of a worker that was paused or that waited for Redis. Not one asked for
+        less than a share of a lease ago: its end was set after that, and nobody takes it before its
+        end. This clock runs on in a paused process (the loop's own is that of its last turn), so a
+        pause up to here is seen; one from here to the claim is seen by no renewal either.
+        """
         seconds = self._kit.settings.lease_seconds
-        return bool(await queue.renew(self._kit.redis, lease, lease_seconds=seconds))
+        if time.monotonic() - self._leased_at < seconds * _FRESH_SHARE:
+            return
+        lease = {self.message_id: self._job_token}
+        if await queue.renew(self._kit.redis, lease, lease_seconds=seconds):
+            raise Fenced(self.message_id)
 
     async def _look_further(self) -> None:
         """The record may be attempts behind its log: the next claim goes beyond both."""

@@ -55,7 +55,6 @@ def change(**fields: Any) -> Callable[[Any, str], object]:
 
 TAMPERS: dict[str, Callable[[Any, str], object]] = {
     "the job is gone": lambda client, message_id: client.delete(job_key(message_id)),
-    "the tries are used up": lambda client, name: client.set(f"arq:retry:{name}", 10**9),
     "the request is gone": lambda client, name: client.delete(f"rejoin:{{{name}}}:request"),
     "the function is unknown": change(f="no_such_function"),
     "no arguments": change(a=[]),

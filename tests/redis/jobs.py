@@ -20,9 +20,10 @@ async def lease(
     seconds: float = LEASE,
     take_over: bool = True,
 ) -> list[str]:
-    return await queue.lease(
+    taken = await queue.lease(
         redis, token=token, lease_seconds=seconds, most=most, take_over=take_over
     )
+    return list(taken)
 
 
 async def queued(redis: Redis, *, due_in_ms: int = 0) -> str:

@@ -93,7 +93,7 @@ async def test_a_lease_whose_reply_comes_as_the_worker_stops_is_given_back(
 ) -> None:
     real, leased = queue.lease, asyncio.Event()
 
-    async def slow(*args: Any, **how: Any) -> list[str]:
+    async def slow(*args: Any, **how: Any) -> dict[str, bytes]:
         taken = await real(*args, **how)
         if taken:
             leased.set()

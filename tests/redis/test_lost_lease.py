@@ -58,6 +58,7 @@ async def test_a_crowd_of_takeovers_all_open_before_the_first_calls_its_provider
         message_id = await post(redis, model=SCRIPT)
         owner = await claim(redis, message_id, "lost")
         await log.append(redis, batch(message_id, owner, 0, [start(message_id)]))
+        await redis.zincrby(keys.QUEUE, 60_000, message_id)
         lost.append(message_id)
     opening = list[int]()
 
@@ -68,6 +69,7 @@ async def test_a_crowd_of_takeovers_all_open_before_the_first_calls_its_provider
                 yield chunk
 
     async with worker_on(clean_redis_url, Asked(answer("here"))) as running:
+        await redis.zadd(keys.QUEUE, dict.fromkeys(lost, 1))  # all of them due at once
         for message_id in lost:
             await until_ended(redis, message_id)
     assert opening == [0] * len(lost)

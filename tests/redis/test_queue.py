@@ -12,11 +12,13 @@ from tests.redis.jobs import expire_lease, lease, queued, tokens
 from tests.support.messages import enqueue, place
 
 
-async def test_a_job_is_json_and_names_the_message_alone(any_redis: Redis) -> None:
+async def test_a_job_is_json_and_names_the_message_and_its_conversation_alone(
+    any_redis: Redis,
+) -> None:
     message_id = await queued(any_redis)
     stored = await any_redis.get(keys.job(message_id))
     job = queue.decode_job(stored)
-    assert set(job) == {"t", "f", "a", "k", "et"}
+    assert set(job) == {"t", "f", "a", "k", "et", "conversation_id"}
     assert (job["f"], job["a"], job["k"]) == ("run_message", [message_id], {})
     assert 0 < await any_redis.ttl(keys.job(message_id)) <= 600
 

@@ -127,9 +127,9 @@ async def test_a_worker_paused_past_anothers_claim_writes_nothing_before_its_fir
     await until(lambda: running(own_client, 1))
     worker.pause()
     await own_client.zadd(keys.QUEUE, {message_id: 1})
-    assert await queue.lease(
+    assert message_id in await queue.lease(
         own_client, token="another", lease_seconds=30, most=1, take_over=True
-    ) == [message_id]
+    )
     await claim(own_client, message_id, "another")
     written = await log.read_all(own_client, message_id)
     worker.resume()
