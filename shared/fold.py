@@ -1,14 +1,16 @@
 """Folds a log's events to the message so far: the one place that knows what `reset` takes back."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from rejoin.shared.frames import Frame
+from rejoin.shared.frames import Frame, split
 from rejoin.shared.ids import EventId
 
 Fields = dict[str, object]
+
+_AT_ONCE: Final = 500  # events decoded by one call, which lets no other thread run
 
 
 @dataclass(slots=True)
@@ -57,6 +59,14 @@ class Message:
     _reasoning_chars: int = 0
     _shown_chars: int | None = None
 
+    def add_frames(self, frames: Sequence[Frame]) -> None:
+        """Take the next events, as the log has them."""
+        told = [split(frame.data) for frame in frames]
+        # Read as one array: a call of the decoder for each took three times as long as all else.
+        fields = json.loads(b"[%b]" % b",".join([text for _, text in told]))
+        for (event_id, _, private), (name, _), own in zip(frames, told, fields, strict=True):
+            self.add(event_id, name.decode(), own, json.loads(private) if private else None)
+
     def add(
         self, event_id: EventId | None, name: str, fields: Fields, private: Fields | None = None
     ) -> None:
@@ -64,28 +74,17 @@ class Message:
         if event_id is not None:
             self.last_event_id = event_id
         event = Kept(event_id, name, fields, private or {})
-        if name == "start":
-            self.kept = []
-            self.gap = False
-            self.rejected = {}
-            self._break_off(event.private.get("usage"))
-        elif name == "reset":
-            self._note_rejected(event)
-            self._break_off(event.private.get("usage"))
-            self._take_back(event)
-        if name in ("start", "reset") and event_id is not None:
-            self._note_attempt(event)
-        self._count(event)
-        self.kept.append(event)
-
-    def _count(self, event: Kept) -> None:
-        match event.name:
+        match name:  # the most frequent ones first
             case "text":
-                self._text_chars += len(str(event.fields["text"]))
-                self._note_shown(event)
+                self._text_chars += len(str(fields["text"]))
+                if private:
+                    self._note_shown(private)
             case "reasoning":
-                self._reasoning_chars += len(str(event.fields["text"]))
-                self._note_shown(event)
+                self._reasoning_chars += len(str(fields["text"]))
+                if private:
+                    self._note_shown(private)
+            case "start" | "reset":
+                self._begin(event)
             case "step":
                 self.rejected = {}
                 used = event.private.get("usage")
@@ -94,6 +93,20 @@ class Message:
                 self._next_call()
             case "usage":
                 self._break_off(event.private.get("usage"))
+        self.kept.append(event)
+
+    def _begin(self, event: Kept) -> None:
+        if event.name == "start":
+            self.kept = []
+            self.gap = False
+            self.rejected = {}
+            self._break_off(event.private.get("usage"))
+        else:
+            self._note_rejected(event)
+            self._break_off(event.private.get("usage"))
+            self._take_back(event)
+        if event.id is not None:
+            self._note_attempt(event)
 
     @property
     def all_calls(self) -> list[Call]:
@@ -116,8 +129,8 @@ class Message:
         self._text_chars = self._reasoning_chars = 0
         self._shown_chars = None
 
-    def _note_shown(self, event: Kept) -> None:
-        if event.private and isinstance(shown := event.private.get("shown_chars"), int):
+    def _note_shown(self, private: Fields) -> None:
+        if isinstance(shown := private.get("shown_chars"), int):
             self._shown_chars = shown
 
     def _end_call(self, used: Fields) -> None:
@@ -172,7 +185,7 @@ class Message:
     @property
     def text(self) -> str:
         """The visible text."""
-        return "".join(str(event.fields["text"]) for event in self.named("text"))
+        return "".join([str(event.fields["text"]) for event in self.named("text")])
 
     @property
     def reasoning(self) -> str:
@@ -188,14 +201,13 @@ class Message:
     @property
     def usage(self) -> Fields | None:
         """What the message cost, once it is known."""
-        usages = self.named("usage")
-        return usages[-1].fields if usages else None
+        usages = (event.fields for event in reversed(self.kept) if event.name == "usage")
+        return next(usages, None)
 
 
-def fold(frames: Iterable[Frame]) -> Message:
+def fold(frames: Sequence[Frame]) -> Message:
     """Fold a log, or the beginning of one."""
     message = Message()
-    for frame in frames:
-        private = json.loads(frame.private) if frame.private else None
-        message.add(frame.id, frame.name, json.loads(frame.json), private)
+    for at in range(0, len(frames), _AT_ONCE):
+        message.add_frames(frames[at : at + _AT_ONCE])
     return message

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 from uuid import UUID, uuid5
@@ -13,6 +14,7 @@ from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import attempts_of
 
+_OF_CALLS = ("tool_call", "tool_result", "tool_error")
 _OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
 
 
@@ -47,7 +49,7 @@ def _answer(
     parent_id: str | None,
     place: int,
 ) -> StoredMessage:
-    end = message.end
+    end, calls = message.end, _calls(message)
     failed = end is not None and end.name == "failed"
     finished_at = record.finished_at
     return StoredMessage(
@@ -72,8 +74,8 @@ def _answer(
         metadata=dict(request.metadata) if request else None,
         started_at=record.started_at,
         finished_at=finished_at,
-        tool_calls=tuple(_calls(message)),
-        steps=tuple(_steps(message)),
+        tool_calls=tuple(calls),
+        steps=tuple(_steps(message, calls)),
     )
 
 
@@ -105,7 +107,7 @@ def _spent(usage: Fields | None) -> Spent | None:
     )
 
 
-def _steps(message: Message) -> Sequence[StoredStep]:
+def _steps(message: Message, calls: Sequence[StoredCall]) -> Sequence[StoredStep]:
     """The finished steps, where they thought, or were not all of it."""
     steps, text_chars = list[StoredStep](), 0
     for event in message.kept:
@@ -115,7 +117,7 @@ def _steps(message: Message) -> Sequence[StoredStep]:
             thinking = cast(list[Fields], event.private.get("thinking", []))
             steps.append(StoredStep(text_chars, str(event.private.get("model", "")), thinking))
             text_chars = 0
-    telling = len(steps) > 1 or any(step.thinking for step in steps) or message.named("tool_call")
+    telling = len(steps) > 1 or any(step.thinking for step in steps) or calls
     return steps if telling else []
 
 
@@ -123,22 +125,15 @@ def _calls(message: Message) -> Sequence[StoredCall]:
     calls: dict[str, StoredCall] = {}
     step = 1
     for event in message.kept:
-        fields = event.fields
-        call_id = str(fields.get("tool_call_id"))
-        match event.name:
-            case "step":
-                step += 1
-            case "tool_call":
+        if event.name == "step":
+            step += 1
+        elif event.name in _OF_CALLS:
+            fields = event.fields
+            call_id = str(fields.get("tool_call_id"))
+            if event.name == "tool_call":
                 name, arguments = str(fields["name"]), cast(Fields, fields["arguments"])
                 calls[call_id] = StoredCall(call_id, step, name, arguments)
-            case "tool_result" | "tool_error" if call_id in calls:
-                asked = calls[call_id]
-                calls[call_id] = StoredCall(
-                    call_id,
-                    asked.step,
-                    asked.name,
-                    asked.arguments,
-                    result=fields.get("result"),
-                    error=fields.get("error"),
-                )
+            elif call_id in calls:
+                result, error = fields.get("result"), fields.get("error")
+                calls[call_id] = replace(calls[call_id], result=result, error=error)
     return list(calls.values())

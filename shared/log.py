@@ -228,4 +228,5 @@ def _later_than(after: EventId | None) -> str:
 def frame_of(entry: Entry) -> Frame:
     """The event that a stream's entry holds."""
     entry_id, fields = entry
-    return Frame(EventId.parse(entry_id), fields[b"f"], fields.get(b"p", b""))
+    attempt, _, sequence = entry_id.partition(b"-")  # Redis' own spelling needs no check
+    return Frame(EventId(int(attempt), int(sequence)), fields[b"f"], fields.get(b"p", b""))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import math
 import re
 import time
@@ -105,9 +104,7 @@ class SnapshotEndpoint:
     async def _read_on(self, message_id: str, message: Message) -> None:
         while True:
             page = await log.read(self._context.redis, message_id, message.last_event_id)
-            for frame in page:
-                private = json.loads(frame.private) if frame.private else None
-                message.add(frame.id, frame.name, json.loads(frame.json), private)
+            message.add_frames(page)
             if len(page) < log.PAGE:
                 return
 
