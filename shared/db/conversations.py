@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.messages import read, selected
 from rejoin.shared.db.rows import StoredMessage
-from rejoin.shared.db.saving import insert_of
 from rejoin.shared.db.tables import conversations, messages
+from rejoin.shared.db.upserts import insert_of
 from rejoin.shared.errors import BadRequest
 
 

@@ -1,6 +1,7 @@
 """The database's connections: opened when first used, every wait bounded, its errors translated."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any, Final
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from rejoin.shared.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
 from rejoin.shared.settings import Settings
@@ -25,6 +27,8 @@ _LOCK_SECONDS: Final = 3.0  # for SQLite's: less than a request waits for its an
 _GOODBYE_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 3.0
 _CONNECTIONS: Final = 5
+_IDLE_SECONDS: Final = 10.0  # after which a connection is asked whether it lives, in 0.4 ms
+_TAKEN_AT: Final = "rejoin_taken_at"
 
 # asyncpg's own errors while it connects, and a socket's, come as they are.
 _AWAY: Final = (
@@ -47,6 +51,8 @@ class Database:
         self._url = make_url(url)
         self.owns_file = owns_file
         self._engine: AsyncEngine | None = None
+        # By what is done with it, for to make one takes time; all have the same connections.
+        self._engines: dict[tuple[bool, bool], AsyncEngine] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> "Database":
@@ -84,24 +90,27 @@ class Database:
 
     @asynccontextmanager
     async def writing(
-        self, *, seconds: float = _TRANSACTION_SECONDS
+        self, *, seconds: float = _TRANSACTION_SECONDS, single: bool = False
     ) -> AsyncIterator[AsyncConnection]:
         """A connection to write with: one transaction, committed with the block.
+
+        `single`: a single statement on PostgreSQL, which is a transaction without BEGIN and COMMIT.
 
         Raises:
             DatabaseUnavailable: the database is away, too slow, or not migrated; nothing is
                 written, or all of it where only the answer to the commit was lost.
             DatabaseRefused: it cannot hold what it was given; nothing is written.
         """
-        async with self._transaction(writes=True, seconds=seconds) as connection:
+        async with self._transaction(writes=True, seconds=seconds, single=single) as connection:
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, *, writes: bool, seconds: float) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(
+        self, *, writes: bool, seconds: float, single: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         with database_or_away():
             async with asyncio.timeout(seconds):
-                engine = self._opened().execution_options(rejoin_writes=writes)
-                async with engine.begin() as connection:
+                async with self._opened_for(writes, single).begin() as connection:
                     yield connection
 
     def _opened(self) -> AsyncEngine:
@@ -109,14 +118,21 @@ class Database:
             self._engine = self._open()
         return self._engine
 
+    def _opened_for(self, writes: bool, single: bool) -> AsyncEngine:
+        if (writes, single) not in self._engines:
+            options: dict[str, object] = {"rejoin_writes": writes}
+            if single and not self.is_sqlite:
+                options["isolation_level"] = "AUTOCOMMIT"
+            self._engines[writes, single] = self._opened().execution_options(**options)
+        return self._engines[writes, single]
+
     def _open(self) -> AsyncEngine:
         if not self.is_sqlite:
-            return create_async_engine(
+            engine = create_async_engine(
                 self._url,
                 pool_size=_CONNECTIONS,
                 max_overflow=0,
                 pool_timeout=_CONNECT_SECONDS,
-                pool_pre_ping=True,  # 0.2 ms; else the first after a restart would fail
                 connect_args={
                     "timeout": _CONNECT_SECONDS,
                     "command_timeout": _STATEMENT_SECONDS,
@@ -124,6 +140,8 @@ class Database:
                     "server_settings": {"application_name": "rejoin"},
                 },
             )
+            event.listen(engine.sync_engine, "checkout", _renew_dead)
+            return engine
         engine = create_async_engine(
             self._url,
             pool_size=_CONNECTIONS,
@@ -166,7 +184,7 @@ class Database:
 
     async def aclose(self) -> None:
         """Close every connection, within 3 s."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._engines = self._engine, None, {}
         if engine is None:
             return
         try:
@@ -219,6 +237,23 @@ def _first_line(error: BaseException) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     said = str(cause).strip().partition("\n")[0]
     return said or type(cause).__name__
+
+
+def _renew_dead(connection: Any, entry: ConnectionPoolEntry, _: object) -> None:
+    # Else the first one after a restart of the server would fail. asyncpg knows what was closed;
+    # what may have fallen silent is asked.
+    now, since = time.monotonic(), entry.info.get(_TAKEN_AT)
+    entry.info[_TAKEN_AT] = now
+    driver = connection.driver_connection
+    try:
+        if since is not None and now - since > _IDLE_SECONDS and not driver.is_closed():
+            connection.ping()
+    except Exception as error:
+        if driver.is_closed():
+            raise InvalidatePoolError from error
+        raise
+    if driver.is_closed():
+        raise InvalidatePoolError
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -91,6 +91,31 @@ async def test_after_a_kill_and_a_restart_of_the_server_the_same_database_works(
                 await asyncio.sleep(0.05)
 
 
+def hang_up(server: PostgresServer) -> None:
+    """Let the server end its connections, as a restart does."""
+    ours = "FROM pg_stat_activity WHERE application_name = 'rejoin'"
+    server.sql(f"SELECT pg_terminate_backend(pid, 5000) {ours}")
+
+
+async def test_the_first_after_a_restart_of_the_server_does_not_notice(
+    own_postgres: PostgresServer, on_own: Database
+) -> None:
+    await works(on_own)
+    hang_up(own_postgres)
+    for _ in range(5):
+        await asyncio.sleep(0)  # the loop reads of it
+    await works(on_own)
+
+
+async def test_a_connection_that_was_idle_is_asked_whether_it_lives(
+    own_postgres: PostgresServer, on_own: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await works(on_own)
+    hang_up(own_postgres)  # the loop has not read of it
+    monkeypatch.setattr(engine, "_IDLE_SECONDS", 0.0)
+    await works(on_own)
+
+
 @pytest.mark.usefixtures("hasty")
 async def test_a_server_that_does_not_answer_is_away_within_a_bound(
     own_postgres: PostgresServer, on_own: Database

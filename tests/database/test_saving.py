@@ -1,5 +1,6 @@
 """Saving messages: whole, again, in any order, and never into what was deleted."""
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 
@@ -207,3 +208,38 @@ async def test_what_the_database_cannot_hold_is_refused_and_nothing_of_it_is_the
     with pytest.raises(DatabaseRefused):
         await save(database, [good, bad])
     assert await saved(database, good) is None
+
+
+async def test_an_answer_whose_tool_calls_cannot_be_held_is_not_saved_without_them(
+    database: Database,
+) -> None:
+    bad = StoredCall("a", 1, None, {})  # type: ignore[arg-type]
+    message = replace(whole(new_message_id()), tool_calls=(bad,))
+    with pytest.raises(DatabaseRefused):
+        await save(database, [message])
+    assert await saved(database, message) is None
+
+
+async def test_with_and_without_tool_calls_is_one_save(database: Database) -> None:
+    with_calls, asked = whole(new_message_id()), turn(new_message_id())
+    without = answer(asked.conversation_id, "x", parent_id=asked.id)
+    await save(database, [with_calls, without, asked])
+    for message in (with_calls, without, asked):
+        assert await saved(database, message) == message
+
+
+async def test_what_is_left_out_of_a_save_is_told(database: Database) -> None:
+    gone, kept = turn(new_message_id()), turn(new_message_id())
+    await save(database, [gone])
+    await conversations.remove(database, gone.conversation_id, OWNER, now_ms=1)
+    assert await save(database, [gone, kept]) == {gone.id}
+    assert await save(database, [kept]) == set(), "what is there already is not left out"
+
+
+async def test_savers_of_the_same_conversations_do_not_wait_for_each_other(
+    database: Database,
+) -> None:
+    batch = [turn(new_message_id(), f"{number}") for number in range(30)]
+    await asyncio.gather(*(save(database, batch[::step]) for step in [1, -1] * 10))
+    for message in batch[::7]:
+        assert await saved(database, message) == message
