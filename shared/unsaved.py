@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import NoScriptError
 
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
+from rejoin.shared.scripts import Call
 
 _PAGE: Final = 500
 
@@ -45,6 +48,30 @@ async def saved(redis: Redis, leases: Sequence[Lease]) -> None:
     await _settle(redis, leases, "")
 
 
+async def saved_ended(
+    redis: Redis, leases: Sequence[Lease], ended: Sequence[str], *, life_seconds: int
+) -> None:
+    """Take marks off, and let those messages that have `ended` live so long from now.
+
+    In one round trip, the marks last: whatever is lost in between only saves them twice.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    settling = _settling(leases, "")
+    with redis_or_away():
+        await scripts.load_first(redis, [settling])
+        pipeline = redis.pipeline(transaction=False)
+        _let_live(pipeline, ended, life_seconds)
+        scripts.add(pipeline, settling)
+        replies = cast(list[object], await pipeline.execute(raise_on_error=False))
+        if isinstance(replies[-1], NoScriptError):
+            replies[-1] = await scripts.run(redis, *settling)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+
+
 async def put_off(redis: Redis, leases: Sequence[Lease], *, seconds: float) -> None:
     """Give messages back, due in `seconds`; those with a newer mark stay due.
 
@@ -55,13 +82,16 @@ async def put_off(redis: Redis, leases: Sequence[Lease], *, seconds: float) -> N
 
 
 async def _settle(redis: Redis, leases: Sequence[Lease], due_in_ms: str | int) -> None:
-    if not leases:
-        return
+    if leases:
+        with redis_or_away():
+            await scripts.run(redis, *_settling(leases, due_in_ms))
+
+
+def _settling(leases: Sequence[Lease], due_in_ms: str | int) -> Call:
     arguments: list[str | int] = [due_in_ms]
     for lease in leases:
         arguments += lease
-    with redis_or_away():
-        await scripts.run(redis, "queue/settle_unsaved", [keys.UNSAVED], arguments)
+    return Call("queue/settle_unsaved", [keys.UNSAVED], arguments)
 
 
 async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
@@ -72,10 +102,14 @@ async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: in
     """
     with redis_or_away():
         pipeline = redis.pipeline(transaction=False)
-        for message_id in message_ids:
-            for name in keys.of_message(message_id):
-                pipeline.expire(name, life_seconds)
+        _let_live(pipeline, message_ids, life_seconds)
         await pipeline.execute()
+
+
+def _let_live(pipeline: Pipeline, message_ids: Sequence[str], life_seconds: int) -> None:
+    for message_id in message_ids:
+        for name in keys.of_message(message_id):
+            pipeline.expire(name, life_seconds)
 
 
 async def remove_logs(redis: Redis, message_ids: Sequence[str]) -> None:

@@ -9,20 +9,18 @@ import logging
 import time
 from typing import Final, NamedTuple
 
-from rejoin.shared import log, queue, record, stored, unsaved
+from rejoin.shared import queue, stored, unsaved
 from rejoin.shared.db import saving, schema
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
     LogUnavailable,
-    RequestUnreadable,
+    MessageMissing,
     SettingsError,
 )
 from rejoin.shared.fold import Message
 from rejoin.shared.history import rows_of
-from rejoin.shared.record import Record
-from rejoin.shared.request import StoredRequest
 from rejoin.shared.unsaved import Lease
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.kit import Kit
@@ -75,7 +73,6 @@ class Saver:
             try:
                 if not await self.save_due():
                     pause = POLL_SECONDS
-                self._failures = 0
             except (DatabaseUnavailable, LogUnavailable, SettingsError) as error:
                 pause = self._failed()
                 _log.warning("%s; messages are saved later", error)
@@ -137,30 +134,24 @@ class Saver:
     async def _read(self, lease: Lease) -> _Read | None:
         """Read a message; None where there is none (any more), or not yet."""
         message_id = lease.message_id
-        found, request = await self._accepted(message_id)
-        if found is None:
+        try:
+            found = await stored.load(self._redis, message_id)
+        except MessageMissing:
             if await queue.is_indexed(self._redis, message_id):
                 await unsaved.put_off(self._redis, [lease], seconds=_ACCEPT_SECONDS)
             else:
                 await unsaved.saved(self._redis, [lease])
             return None
-        message = Message()
-        if found.ended:
-            # What runs is in its log; the database has it when it has ended.
-            frames = await log.read_all(self._redis, message_id)
-            message = await stored.fold_beside(frames)
-        return _Read(lease, rows_of(found, request, message))
-
-    async def _accepted(self, message_id: str) -> tuple[Record | None, StoredRequest | None]:
-        try:
-            return await stored.load_with_request(self._redis, message_id) or (None, None)
-        except RequestUnreadable:
-            return await record.load(self._redis, message_id), None
+        # What runs is in its log; the database has it when it has ended.
+        ended = found.record.ended
+        message = await stored.fold_beside(found.frames) if ended else Message()
+        return _Read(lease, rows_of(found.record, found.readable_request, message))
 
     async def _write(self, group: list[_Read]) -> None:
         try:
             rows = [row for one in group for row in one.rows]
             left_out = await saving.save(self._database, rows)
+            self._failures = 0  # not where nothing was due: all may be put off
         except DatabaseRefused as error:
             if len(group) > 1:
                 for one in group:
@@ -179,8 +170,8 @@ class Saver:
         # only saves it twice.
         ended = [one.lease.message_id for one in group if one.answer.ended]
         kept = [message_id for message_id in ended if message_id not in left_out]
-        await unsaved.let_live(self._redis, kept, life_seconds=self._saved_seconds)
-        await unsaved.saved(self._redis, [one.lease for one in group])
+        leases = [one.lease for one in group]
+        await unsaved.saved_ended(self._redis, leases, kept, life_seconds=self._saved_seconds)
         # Of a conversation that was deleted while it ran: its log goes too.
         gone = [message_id for message_id in ended if message_id in left_out]
         await unsaved.remove_logs(self._redis, gone)

@@ -46,6 +46,17 @@ async def test_what_was_saved_is_not_due_again(redis: Redis) -> None:
     assert await redis.zcard(keys.UNSAVED) == 0
 
 
+async def test_what_ended_lives_its_time_from_when_it_was_saved(redis: Redis) -> None:
+    running, ended = await accept(redis), await accept(redis)
+    await due(redis)
+    first, second = await take(redis)
+    await unsaved.saved_ended(redis, [first], [], life_seconds=50)
+    await redis.script_flush()
+    await unsaved.saved_ended(redis, [second], [ended], life_seconds=50)
+    assert await redis.zcard(keys.UNSAVED) == 0
+    assert 0 < await redis.ttl(keys.record(ended)) <= 50 < await redis.ttl(keys.record(running))
+
+
 async def test_a_lease_that_ended_is_anothers_and_its_holder_takes_nothing_off(
     redis: Redis,
 ) -> None:

@@ -1,6 +1,7 @@
 """The saver: what Redis holds of a message gets into the database, whatever happens meanwhile."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
@@ -295,6 +296,43 @@ async def test_a_defect_does_not_end_the_saver(
         await asyncio.wait_for(running, 10)
     assert "a defect" in caplog.text
     assert (await loaded(kit, message_id)).text == "x"
+
+
+async def test_the_tries_grow_rarer_while_the_database_stays_away_and_begin_anew_after_a_save(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    pauses = itertools.cycle([0.05, 0.01])  # what is put off is not due yet when it looks again
+
+    def pause(failures: int, _: object) -> float:
+        told.append(failures)
+        return next(pauses)
+
+    async def away(database: Database, rows: object) -> None:
+        raise DatabaseUnavailable("away")
+
+    async def tried_for_long() -> bool:
+        return bool(told) and told[-1] >= 4
+
+    async def saved() -> bool:
+        return not await kit.redis.zcard(keys.UNSAVED)
+
+    monkeypatch.setattr("rejoin.worker.save.pause_seconds", pause)
+    monkeypatch.setattr("rejoin.worker.save.POLL_SECONDS", 0.01)
+    saver = Saver(kit)
+    for _ in range(2):
+        await ended(kit.redis, "x", Usage(), Done(FinishReason.STOP, 1))
+        with monkeypatch.context() as patched:
+            patched.setattr(saving, "save", away)
+            running = asyncio.create_task(saver.run())
+            await until(tried_for_long)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert told[0] == 1
+        await due(kit.redis)
+        assert await saver.save_due() == 1
+        assert await saved()
+        told.clear()
 
 
 async def test_a_saver_that_is_stopped_saves_what_is_due_first(kit: Kit) -> None:
