@@ -22,14 +22,12 @@ from rejoin.shared.events import (
     FinishReason,
     Start,
     Text,
-    ToolCall,
-    ToolError,
-    ToolResult,
     Usage,
 )
 from rejoin.shared.frames import encode
 from rejoin.shared.ids import EventId, is_message_id
 from rejoin.shared.opening import reset_to_nothing
+from rejoin.shared.tool_events import ToolCall, ToolError, ToolResult
 
 
 async def load(context: Context, message_id: str, owner: str) -> StoredMessage:

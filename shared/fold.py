@@ -86,6 +86,10 @@ class Message:
             case "reasoning":
                 self._reasoning_chars += len(str(event.fields["text"]))
                 self._note_shown(event)
+            case "tool_call" if isinstance(used := event.private.get("usage"), dict):
+                # The last one of its model call, which is over with it.
+                self._end_call(used)
+                self._next_call()
             case "step":
                 self.rejected = {}
                 used = event.private.get("usage")

@@ -12,6 +12,7 @@ from rejoin.shared.fold import Message
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import attempts_of
+from rejoin.shared.tool_calls import calls_of
 
 _OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
 
@@ -120,25 +121,14 @@ def _steps(message: Message) -> Sequence[StoredStep]:
 
 
 def _calls(message: Message) -> Sequence[StoredCall]:
-    calls: dict[str, StoredCall] = {}
-    step = 1
-    for event in message.kept:
-        fields = event.fields
-        call_id = str(fields.get("tool_call_id"))
-        match event.name:
-            case "step":
-                step += 1
-            case "tool_call":
-                name, arguments = str(fields["name"]), cast(Fields, fields["arguments"])
-                calls[call_id] = StoredCall(call_id, step, name, arguments)
-            case "tool_result" | "tool_error" if call_id in calls:
-                asked = calls[call_id]
-                calls[call_id] = StoredCall(
-                    call_id,
-                    asked.step,
-                    asked.name,
-                    asked.arguments,
-                    result=fields.get("result"),
-                    error=fields.get("error"),
-                )
-    return list(calls.values())
+    return [
+        StoredCall(
+            call.tool_call_id,
+            call.step,
+            call.name,
+            call.arguments,
+            result=call.result,
+            error=call.error,
+        )
+        for call in calls_of(message)
+    ]

@@ -29,6 +29,11 @@ def request(message_id: str) -> str:
     return f"rejoin:{{{message_id}}}:request"
 
 
+def answers(message_id: str) -> str:
+    """What the message's tool calls wait for, and how they were answered: a hash (waiting.py)."""
+    return f"rejoin:{{{message_id}}}:answers"
+
+
 def live(message_id: str) -> str:
     """The channel on which the message's frames are published."""
     return f"rejoin:{{{message_id}}}:live"

@@ -14,6 +14,7 @@ from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.validation import Validation
 from rejoin.worker.writer import Appender
 
@@ -36,6 +37,7 @@ class Kit:
     database: Database
     validation: Validation = field(default_factory=Validation)
     openings: Openings = field(default_factory=Openings)
+    tools: Tools = field(default_factory=Tools)
 
     @property
     def ender(self) -> Ender:

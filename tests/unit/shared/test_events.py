@@ -20,11 +20,17 @@ from rejoin.shared.events import (
     Start,
     Step,
     Text,
+    Usage,
+    dumps,
+)
+from rejoin.shared.tool_events import (
+    Data,
+    Needs,
     ToolCall,
     ToolError,
     ToolResult,
-    Usage,
-    dumps,
+    ToolStart,
+    ToolWaiting,
 )
 
 texts = st.text(st.characters(exclude_categories=("Cs",)))
@@ -48,6 +54,13 @@ TABLE: list[tuple[Event, str, list[str]]] = [
         "tool_call",
         ["tool_call_id", "name", "arguments"],
     ),
+    (
+        ToolWaiting("t", "look_up", Needs.APPROVAL),
+        "tool_waiting",
+        ["tool_call_id", "name", "needs"],
+    ),
+    (ToolStart("t", "look_up"), "tool_start", ["tool_call_id", "name"]),
+    (Data("progress", [1, None], "t"), "data", ["name", "value", "tool_call_id"]),
     (ToolResult("t", "look_up", None), "tool_result", ["tool_call_id", "name", "result"]),
     (ToolError("t", "look_up", "x"), "tool_error", ["tool_call_id", "name", "error"]),
     (Step(1, FinishReason.STOP), "step", ["step", "finish_reason"]),
