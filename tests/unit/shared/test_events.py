@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoin.shared import events
+from rejoin.shared import events, tool_events
 from rejoin.shared.events import (
     Done,
     Event,
@@ -97,7 +97,7 @@ def test_an_event_has_the_contracts_name_and_fields(
 def test_every_event_class_is_in_the_table() -> None:
     classes = {
         made
-        for made in vars(events).values()
+        for made in (*vars(events).values(), *vars(tool_events).values())
         if isinstance(made, type) and dataclasses.is_dataclass(made)
     }
     assert classes == {type(event) for event, _, _ in TABLE}
