@@ -12,6 +12,7 @@ from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.ancestors import ancestors
 from rejoin.worker.kit import Kit, insist
+from rejoin.worker.pairing import mended
 from rejoin.worker.providers.base import ModelRequest, ToolCall, Turn
 
 _CHARS_A_TOKEN: Final = 4
@@ -85,7 +86,7 @@ def model_request(
     if window is not None:
         fixed = sum(turn.chars for turn in (*first, *shown)) + _format_chars(request)
         path = cut(path, own, _room(window, request.max_tokens) - fixed)
-    return ModelRequest(
+    made = ModelRequest(
         model="",
         turns=[*first, *path, *own, *shown],
         temperature=request.temperature,
@@ -96,6 +97,7 @@ def model_request(
         response_format=request.response_format,
         reference=reference,
     )
+    return mended(made)
 
 
 def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = None) -> list[Turn]:
