@@ -30,9 +30,10 @@ _DETAILS: Final = {
 }
 
 
-async def openapi(_: Request) -> Response:
-    """Return the description."""
-    return json_answer(document())
+async def openapi(request: Request) -> Response:
+    """Return the description; below a prefix it names that as its server."""
+    root = request.scope.get("root_path", "")
+    return json_answer(document() | {"servers": [{"url": root}]} if root else document())
 
 
 @cache
