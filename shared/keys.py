@@ -4,7 +4,8 @@ from typing import Final
 
 # The queue's side: one server, whatever happens to the logs.
 QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it may be claimed
-OWNERS: Final = "rejoin:owners"  # hash: message id, the token of the lease that runs it
+# hash: message id, the token of the lease that runs it; "woken ID": to be due when given back
+OWNERS: Final = "rejoin:owners"
 WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
 OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
 UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (or leased until)
@@ -39,9 +40,9 @@ def live(message_id: str) -> str:
     return f"rejoin:{{{message_id}}}:live"
 
 
-def of_message(message_id: str) -> tuple[str, str, str]:
-    """All keys that hold a message: its log, its record, its request."""
-    return log(message_id), record(message_id), request(message_id)
+def of_message(message_id: str) -> tuple[str, str, str, str]:
+    """All keys that hold a message: its log, its record, its request, its answers."""
+    return log(message_id), record(message_id), request(message_id), answers(message_id)
 
 
 def turns(conversation_id: str) -> str:

@@ -136,8 +136,12 @@ async def renew(redis: Redis, leases: Mapping[str, str], *, lease_seconds: float
     return [message_id.decode() for message_id in cast(Sequence[bytes], lost)]
 
 
-async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 0) -> bool:
+async def release(
+    redis: Redis, message_id: str, token: str, *, delay_ms: int = 0, due_ms: int = 0
+) -> bool:
     """Give a job back, due in `delay_ms`; False where it was not the caller's (any more).
+
+    Not before `due_ms` by Redis' clock, either. One that was woken meanwhile is due at once.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
@@ -148,7 +152,24 @@ async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 
                 redis,
                 "queue/release",
                 [keys.QUEUE, keys.OWNERS, keys.WAKE],
-                [message_id, token, delay_ms, _MOST_WAKE_TOKENS],
+                [message_id, token, delay_ms, due_ms, _MOST_WAKE_TOKENS],
+            )
+        )
+
+
+async def wake(redis: Redis, message_id: str) -> bool:
+    """Let a job that is put off be due at once; False where it runs, and is due when given back.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        return bool(
+            await scripts.run(
+                redis,
+                "queue/wake",
+                [keys.QUEUE, keys.OWNERS, keys.WAKE],
+                [message_id, _MOST_WAKE_TOKENS],
             )
         )
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from rejoin.shared import content
 from rejoin.shared.content import Content, chars_of
+from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.events import dumps
 
 
@@ -102,6 +103,20 @@ class StoredRequest:
             for tool in fields.get("tools", ())
         ]
         return cls(**fields)
+
+
+def read_request(text: bytes | None) -> StoredRequest:
+    """Return the request that was stored as `text`.
+
+    Raises:
+        RequestUnreadable: it is gone, or another version wrote it in another form.
+    """
+    if text is None:
+        raise RequestUnreadable("the accepted request is gone")
+    try:
+        return StoredRequest.decode(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestUnreadable("the accepted request is of another version") from error
 
 
 def shown_chars(request: StoredRequest) -> int:
