@@ -243,6 +243,36 @@ async def unqueued(redis: Redis, rank: int, count: int) -> tuple[int, list[tuple
     return int(looked), [(message_id.decode(), int(float(at))) for message_id, at in pairs]
 
 
+async def long_put_off(redis: Redis, seconds: float, rank: int, count: int) -> list[str]:
+    """Return `count` messages from `rank` on whose jobs are due in more than `seconds`.
+
+    Where that is a lease nobody runs them.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        now, _ = cast(tuple[int, int], await redis.time())
+        found = await redis.zrange(
+            keys.QUEUE, f"({(now + 1 + seconds) * 1000}", "+inf",
+            byscore=True, offset=rank, num=count,
+        )  # fmt: skip
+    return [message_id.decode() for message_id in cast(Sequence[bytes], found)]
+
+
+async def let_jobs_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
+    """Let these messages' jobs live so long from now, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            pipeline.expire(keys.job(message_id), life_seconds)
+        await pipeline.execute()
+
+
 async def take_turn(redis: Redis, name: str, who: str, *, seconds: float) -> bool:
     """Whether it is the caller's turn at what only one process does; it then keeps the turn.
 
