@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import threading
 
 import pytest
 
@@ -194,6 +195,11 @@ async def test_a_cancelled_call_lets_its_tool_clean_up() -> None:
 
 async def test_a_tool_reports_plain_values_in_order_from_any_thread() -> None:
     told: list[tuple[str, object]] = []
+    threads = set()
+
+    def heard(name: str, value: object) -> None:
+        threads.add(threading.get_ident())
+        told.append((name, value))
 
     async def does(call: Call) -> None:
         held = [1]
@@ -201,7 +207,8 @@ async def test_a_tool_reports_plain_values_in_order_from_any_thread() -> None:
         held.append(2)
         await asyncio.to_thread(call.report, "thread", (1, 2))
 
-    await outcome(MadeTool(does), made_call(lambda name, value: told.append((name, value))))
+    await outcome(MadeTool(does), made_call(heard))
+    assert threads == {threading.get_ident()}
     assert told == [("own", [1]), ("thread", [1, 2])]
 
 

@@ -129,19 +129,52 @@ async def test_threads_that_return_late_are_used_again(held: Held) -> None:
                 return
 
 
-async def test_who_is_cancelled_in_the_queue_takes_no_place_with_them(held: Held) -> None:
+@pytest.mark.parametrize("given", [False, True], ids=["before", "after"])
+async def test_who_is_cancelled_as_it_is_given_a_place_takes_none_with_it(given: bool) -> None:
+    threads = Threads(1)
+    await threads._place()
+    waiting = asyncio.create_task(threads._place())
+    await asyncio.sleep(0)
+    threads._pass_on()
+    if given:
+        asyncio.get_running_loop().call_soon(waiting.cancel)
+    else:
+        waiting.cancel()
+    await asyncio.wait([waiting], timeout=BOUND_SECONDS)
+    assert waiting.cancelled()
+    assert await bounded(threads, lambda: "runs") == "runs"
+
+
+async def test_who_is_cancelled_in_the_queue_is_passed_over(held: Held) -> None:
     threads = Threads(1)
     first = asyncio.create_task(bounded(threads, held))
     await begun(held, 1)
-    waiting = [asyncio.create_task(bounded(threads, lambda: "ran")) for _ in range(3)]
+    waiting = [asyncio.create_task(bounded(threads, lambda: "ran")) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     held.go.set()
-    await asyncio.wait([first])
-    waiting[1].cancel()  # maybe just as it is given the place
-    await asyncio.wait(waiting, timeout=BOUND_SECONDS / 2)
-    assert await waiting[2] == "ran"
-    assert await bounded(threads, lambda: "runs") == "runs"
+    await asyncio.wait([first, *waiting], timeout=BOUND_SECONDS / 2)
+    assert await waiting[1] == "ran"
+
+
+async def test_a_call_that_returned_late_is_not_counted_as_hung_any_more(held: Held) -> None:
+    threads = Threads(1)
+    late = asyncio.create_task(bounded(threads, held))
+    await begun(held, 1)
+    late.cancel()
+    await asyncio.wait([late])
+    held.go.set()
+    async with asyncio.timeout(BOUND_SECONDS):
+        while threads._taken:  # noqa: ASYNC110  it is a thread that counts it down
+            await asyncio.sleep(0.01)
+    again = Held()
+    running = asyncio.create_task(bounded(threads, again))
+    await begun(again, 1)
+    waiting = asyncio.create_task(bounded(threads, lambda: "ran"))
+    await asyncio.sleep(0)
+    again.go.set()
+    await asyncio.wait([running, waiting], timeout=BOUND_SECONDS / 2)
+    assert await waiting == "ran"
 
 
 def test_a_loop_that_was_closed_leaves_the_threads_to_the_next_one(held: Held) -> None:
