@@ -52,13 +52,13 @@ class Threads:
         context = contextvars.copy_context()
 
         def body() -> None:
-            value, error = None, None
+            how: tuple[object, BaseException | None]
             try:
-                value = context.run(function)
-            except BaseException as raised:  # noqa: BLE001  it is raised where it is awaited
-                error = raised
+                how = context.run(function), None
+            except BaseException as error:  # noqa: BLE001  it is raised where it is awaited
+                how = None, error
             self._end(thread)
-            _tell(ended, (value, error))
+            _tell(ended, how)
 
         try:
             threading.Thread(target=body, daemon=True, name="rejoin tool").start()
@@ -66,12 +66,12 @@ class Threads:
             self._end(thread)
             raise ToolError("it did not run: the worker can start no more threads") from error
         try:
-            value, error = await ended
+            value, raised = await ended
         except asyncio.CancelledError:
             self._leave(thread)
             raise
-        if error is not None:
-            raise error
+        if raised is not None:
+            raise raised
         return value
 
     async def _place(self) -> None:
