@@ -21,6 +21,7 @@ from rejoin.api.endpoints.messages import MessagesEndpoint
 from rejoin.api.endpoints.models import ModelsEndpoint
 from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
+from rejoin.api.endpoints.tools import ToolsEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
 from rejoin.api.saved_history import SavedHistory
@@ -160,6 +161,7 @@ def _routes(context: Context) -> list[BaseRoute]:
         Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
         Route(message, SnapshotEndpoint(context).get, methods=["GET"]),
         Route(f"{message}/cancel", CancelEndpoint(context).post, methods=["POST"]),
+        Route(f"{message}/tools/{{tool_call_id}}", ToolsEndpoint(context).post, methods=["POST"]),
         Route("/api/conversations", conversations.list, methods=["GET"]),
         Route("/api/conversations/{conversation_id}", conversations.one, methods=["GET", "DELETE"]),
         Route("/api/models", ModelsEndpoint(context).get, methods=["GET"]),

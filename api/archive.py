@@ -77,7 +77,7 @@ def _events(row: StoredMessage) -> Sequence[Event]:
         events.append(ToolCall(call.tool_call_id, call.name, call.arguments))
         if call.error is not None:
             events.append(ToolError(call.tool_call_id, call.name, call.error))
-        elif call.result is not None:
+        elif call.answered:
             events.append(ToolResult(call.tool_call_id, call.name, call.result))
     if (usage := usage_of(row)) is not None:
         events.append(Usage(**cast(dict[str, Any], usage)))

@@ -73,7 +73,7 @@ def _answer(
         metadata=dict(request.metadata) if request else None,
         started_at=record.started_at,
         finished_at=finished_at,
-        tool_calls=tuple(_calls(message)),
+        tool_calls=tuple(calls_in(message)),
         steps=tuple(_steps(message)),
     )
 
@@ -120,7 +120,8 @@ def _steps(message: Message) -> Sequence[StoredStep]:
     return steps if telling else []
 
 
-def _calls(message: Message) -> Sequence[StoredCall]:
+def calls_in(message: Message) -> list[StoredCall]:
+    """Return the tool calls of a message so far, each with how far it came."""
     return [
         StoredCall(
             call.tool_call_id,
@@ -129,6 +130,9 @@ def _calls(message: Message) -> Sequence[StoredCall]:
             call.arguments,
             result=call.result,
             error=call.error,
+            ended=call.ended is not None,
+            needs=call.waits if call.ended is None and not call.started else None,
+            running=call.started and call.ended is None,
         )
         for call in calls_of(message)
     ]
