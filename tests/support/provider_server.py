@@ -41,12 +41,21 @@ class ProviderServer:
     """The server. `requests` holds what was asked, in order; `connections` counts them.
 
     `lists_models`: whoever asks for the models, as each worker does, gets a list, and is neither
-    noted nor given a scripted answer.
+    noted nor given a scripted answer. `pairing` (of pairing_rules) refuses what the real server
+    would, which takes no answer from the script; `refusals` has what it said.
     """
 
-    def __init__(self, port: int = 0, *, lists_models: bool = False) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        lists_models: bool = False,
+        pairing: Callable[[Request], Answer | None] | None = None,
+    ) -> None:
         self.port = port
         self._lists_models = lists_models
+        self._pairing = pairing
+        self.refusals: list[bytes] = []
         self.requests: list[Request] = []
         self.connections = 0
         self.seen: Counter[str] = Counter()
@@ -98,6 +107,9 @@ class ProviderServer:
         async with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
+        if self._pairing is not None and (refusal := self._pairing(request)) is not None:
+            self.refusals += cast(list[bytes], refusal.parts)
+            return refusal
         return self._script.popleft() if self._script else simulate(request, self.seen)
 
     def _told(self) -> bytes:
