@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rejoin.shared.events import dumps
 from rejoin.shared.frames import Frame
 from rejoin.shared.ids import EventId
 
@@ -90,6 +91,10 @@ class Message:
                 # The last one of its model call, which is over with it.
                 self._end_call(used)
                 self._next_call()
+            case "tool_call":
+                self._text_chars += len(str(event.fields["name"]))
+                self._text_chars += len(dumps(event.fields["arguments"]))
+                self._note_shown(event)
             case "step":
                 self.rejected = {}
                 used = event.private.get("usage")

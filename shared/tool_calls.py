@@ -12,7 +12,8 @@ class CallState:
     """One call, in the order of its events.
 
     `waits` is what it waited for last, `asked` how often it did; `started` whether its tool began
-    to run after that. `ended` is its `tool_result` or `tool_error`, None: it is open.
+    to run after that. `ended` is its `tool_result` or `tool_error`, None: it is open. `unfit` says
+    why its arguments are none, and no tool is to see them.
     """
 
     tool_call_id: str
@@ -23,6 +24,7 @@ class CallState:
     asked: int = 0
     started: bool = False
     ended: Kept | None = None
+    unfit: str | None = None
 
     @property
     def result(self) -> object | None:
@@ -56,9 +58,13 @@ def open_calls(message: Message) -> list[CallState]:
 
 
 def _asked(event: Kept, step: int) -> CallState:
-    fields = event.fields
+    fields, unfit = event.fields, event.private.get("unfit")
     return CallState(
-        str(fields["tool_call_id"]), step, str(fields["name"]), cast(Fields, fields["arguments"])
+        str(fields["tool_call_id"]),
+        step,
+        str(fields["name"]),
+        cast(Fields, fields["arguments"]),
+        unfit=None if unfit is None else str(unfit),
     )
 
 

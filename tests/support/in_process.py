@@ -1,7 +1,7 @@
 """A worker in the test's own process, with a provider that plays a script."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,8 @@ from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
+from rejoin.worker.tools.base import Tool
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.writer import Appender
 from tests.support.messages import post, until
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, texts
@@ -29,7 +31,12 @@ SCRIPT: Final = "script/x"  # the model that a test's own provider answers
 
 
 def kit_for(
-    redis: Redis, provider: Provider | None = None, *, name: str = "worker-1", **settings: Any
+    redis: Redis,
+    provider: Provider | None = None,
+    *,
+    name: str = "worker-1",
+    tools: Iterable[Tool] = (),
+    **settings: Any,
 ) -> Kit:
     """What a run works with; it neither drains nor asks again unless `settings` say so."""
     factories: dict[str, Callable[[], Provider]] = dict(FACTORIES)
@@ -37,7 +44,15 @@ def kit_for(
         factories["script"] = lambda: provider
     plain = {"drain_seconds": 0, "provider_retries": 1, "data_dir": Path(_DATA.name)}
     chosen = Settings(**plain | settings)
-    return Kit(chosen, redis, Appender(redis), Providers(factories), name, Database.of(chosen))
+    return Kit(
+        chosen,
+        redis,
+        Appender(redis),
+        Providers(factories),
+        name,
+        Database.of(chosen),
+        tools=Tools(tools),
+    )
 
 
 class RunningWorker:
