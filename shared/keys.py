@@ -12,6 +12,7 @@ UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (o
 RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to delete old history
 REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
 LISTS: Final = "rejoin:lists"  # string: the worker whose turn it is to ask for models
+REGISTERED: Final = "rejoin:registered"  # zset: a tool or an agent, when a worker last had it
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
 

@@ -24,6 +24,8 @@ from rejoin.worker import check
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.tools.loading import load_tools
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.writer import Appender
 
 _log = logging.getLogger(__name__)
@@ -52,14 +54,16 @@ def main() -> int:
     for sentence in unheeded():
         _log.warning("%s", sentence)
     try:
-        uvloop.run(_serve(settings, url))
+        # Before the loop: what is imported may take its time, or run a loop of its own.
+        tools = Tools(load_tools(settings.tools))
+        uvloop.run(_serve(settings, url, tools))
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 2
     return 0
 
 
-async def _serve(settings: Settings, url: str) -> None:
+async def _serve(settings: Settings, url: str, tools: Tools) -> None:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = open_redis(url)
     arq_redis = ArqRedis(
@@ -81,7 +85,7 @@ async def _serve(settings: Settings, url: str) -> None:
             f"{state.name}/" for state in catalogue.providers() if state.configured
         )
         stack.push_async_callback(providers.aclose)
-        kit = Kit(settings, redis, Appender(redis), providers, worker_id, database)
+        kit = Kit(settings, redis, Appender(redis), providers, worker_id, database, tools=tools)
         stack.push_async_callback(kit.validation.aclose)
         worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
@@ -90,6 +94,8 @@ async def _serve(settings: Settings, url: str) -> None:
         # What is there by now stays: no collection need look at all of it again.
         gc.collect()
         gc.freeze()
+        if tools.names():
+            _log.info("tools: %s", ", ".join(tools.names()))
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)

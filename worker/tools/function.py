@@ -51,13 +51,13 @@ class FunctionTool(Generic[P, R]):
         self.description = about if description is None else inspect.cleandoc(description)
         self.timeout_seconds = float(timeout)
         self.needs_approval = needs_approval
-        self._function = function
+        self.function: FunctionType = function
         self._threads = Threads()
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, as if it were not decorated."""
-        returned: R = self._function(*args, **kwargs)
+        returned: R = self.function(*args, **kwargs)
         return returned
 
     def __repr__(self) -> str:
@@ -84,8 +84,8 @@ class FunctionTool(Generic[P, R]):
             ToolError: the arguments do not fit, or the function says so; whatever else it raises
                 comes through.
         """
-        bound = functools.partial(self._function, **self._signature.bind(arguments, call))
-        if inspect.iscoroutinefunction(self._function):
+        bound = functools.partial(self.function, **self._signature.bind(arguments, call))
+        if inspect.iscoroutinefunction(self.function):
             return await bound()
         returned = await self._threads.run(bound)
         return await returned if inspect.isawaitable(returned) else returned
