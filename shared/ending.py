@@ -19,7 +19,7 @@ from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import frames, opening
 from rejoin.shared.spent import guessed, spent_of
-from rejoin.shared.tool_calls import CallState, open_calls
+from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState, open_calls
 from rejoin.shared.tool_events import ToolError
 
 _TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
@@ -147,14 +147,22 @@ def _last_events(message: Message, usage: Usage | None, end: Done | Failed) -> l
 
 
 def close_calls(calls: Iterable[CallState], end: Done | Failed) -> list[ToolError]:
-    """Return what closes the open calls of a message that ends so, before its `usage`."""
+    """Return what closes the open calls of a message that ends so, before its `usage`.
+
+    Of one whose tool was running nobody knows what it did.
+    """
     if isinstance(end, Failed):
         why = f"the message failed: {end.message}"
     elif end.finish_reason is FinishReason.CANCELLED:
         why = "the message was cancelled"
     else:
         why = f"the message ended: {end.finish_reason.value}"
-    return [ToolError(call.tool_call_id, call.name, why) for call in calls]
+    return [
+        ToolError(
+            call.tool_call_id, call.name, f"{UNKNOWN_OUTCOME}: {why}" if call.started else why
+        )
+        for call in calls
+    ]
 
 
 def ending_of(event: Event) -> str:

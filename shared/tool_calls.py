@@ -1,10 +1,12 @@
 """The tool calls of a message so far: which are open, and how far each of them came."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 from rejoin.shared.fold import Fields, Kept, Message
 from rejoin.shared.tool_events import Needs
+
+UNKNOWN_OUTCOME: Final = "outcome unknown"  # how the error of a call begins that may have been done
 
 
 @dataclass(slots=True)

@@ -1,11 +1,10 @@
 """The loop of a run: a model call, the tools that it calls, the next model call, to the end."""
 
-import logging
 from typing import Final
 
 from rejoin.shared.events import Done, Failed, FinishReason, Step, Usage
 from rejoin.worker.asking import Asking
-from rejoin.worker.attempt import Attempt, Finished, closing
+from rejoin.worker.attempt import Attempt, Finished
 from rejoin.worker.calls import Calls, Known, Waiting
 from rejoin.worker.failures import DEADLINE, unknown_tools
 from rejoin.worker.kit import Kit
@@ -16,16 +15,6 @@ from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import step_note
 
 _NOTHING: Final = Usage()
-
-# Why open calls are closed with the message.
-_CANCELLED: Final = "the message was cancelled"
-_FAILED: Final = "the message failed"
-_TOO_LATE: Final = "the message ran for too long"
-_FULL: Final = "the message's log is full"
-_FILTERED: Final = "the model's answer was stopped by a content filter"
-_BOUND: Final = "the message has reached its bound of {} steps"
-
-_log = logging.getLogger(__name__)
 
 
 class Answer:
@@ -38,7 +27,7 @@ class Answer:
         self._kit = kit
         self._stoppable = stoppable
         self._offered = offered(kit.tools, attempt.request)
-        self._asking = Asking(kit, attempt, stoppable, self._offered, known.started)
+        self._asking = Asking(kit, attempt, stoppable, self._offered, known)
         self._known = known
 
     @property
@@ -55,7 +44,7 @@ class Answer:
         """
         try:
             if self._offered.unknown:
-                await self._end(unknown_tools(self._offered.unknown), _FAILED)
+                await self._end(unknown_tools(self._offered.unknown))
                 return None
             return await self._go_on()
         except Stopped as stopped:
@@ -69,6 +58,8 @@ class Answer:
             await self._stop(Stop.CANCELLED)
             return None
         while (called := await self._called()) is not None:
+            if isinstance(called, Waiting):
+                return called
             calls = Calls(self._kit, self.attempt, self._offered, called, self._known)
             waiting = await calls.run(self._stoppable, self._asking.left_seconds)
             if waiting is not None:
@@ -79,25 +70,30 @@ class Answer:
                 return None
         return None
 
-    async def _called(self) -> Called | None:
-        """Return the step whose calls are to be run next; None: the message has ended."""
+    async def _called(self) -> Called | Waiting | None:
+        """Return the step whose calls are to be run next; None: the message has ended.
+
+        Or, from an agent, what the message waits for.
+        """
         asking, most = self._asking, self._kit.settings.max_steps
         if (called := asking.progress.present) is None:
-            if len(asking.progress.steps) >= most:
-                await self._end(self._done(FinishReason.LENGTH), "")
+            if len(asking.progress.steps) >= most and not asking.by_agent:
+                await self._end(self._done(FinishReason.LENGTH))
                 return None
             asked = await asking.step()
+            if isinstance(asked, Waiting):
+                return asked
             if isinstance(asked, Failed):
-                await self._end(asked, _FAILED)
+                await self._end(asked)
                 return None
             if (called := asking.progress.present) is None:
                 await self._finish(asked)
                 return None
         if called.finish_reason is FinishReason.CONTENT_FILTER:
-            await self._close(called, FinishReason.CONTENT_FILTER, _FILTERED)
+            await self._close(called, FinishReason.CONTENT_FILTER)
             return None
         if called.number >= most:
-            await self._close(called, FinishReason.LENGTH, _BOUND.format(most))
+            await self._close(called, FinishReason.LENGTH)
             return None
         return called
 
@@ -112,9 +108,9 @@ class Answer:
         note = step_note(None, called.model, called.thinking)
         writer.put_step(Step(called.number, FinishReason.TOOL_CALLS), note)
         self._asking.progress.finish(called)
-        self._known.ended.clear()
         # Whether a cancel waited for this very moment is what its append tells.
         await writer.stored()
+        self._known.ended.clear()
 
     async def _finish(self, call: ModelCall) -> None:
         """End the message well, with the step that called no tools."""
@@ -125,29 +121,29 @@ class Answer:
         others = bill.untold
         bill.add(used)
         note = step_note(used, call.model, call.thinking)
-        step = Finished(Step(call.number, reason), used, note)
+        step = Finished(Step(call.number, reason), note)
         await self.attempt.end(
             bill.spent, self._done(reason), text_chars=self._text_chars, step=step, unstepped=others
         )
 
-    async def _close(self, called: Called, reason: FinishReason, why: str) -> None:
+    async def _close(self, called: Called, reason: FinishReason) -> None:
         """End the message with a step whose calls are not run."""
         own = reason if reason is FinishReason.CONTENT_FILTER else FinishReason.TOOL_CALLS
         note = step_note(None, called.model, called.thinking)
-        step = Finished(Step(called.number, own), _NOTHING, note)
-        await self._end(self._done(reason), why, step)
+        step = Finished(Step(called.number, own), note)
+        await self._end(self._done(reason), step)
 
     async def _stop(self, reason: Stop) -> None:
         match reason:
             case Stop.TOTAL:
-                await self._end(DEADLINE, _TOO_LATE)
+                await self._end(DEADLINE)
             case Stop.LOG_FULL:
-                await self._end(self._done(FinishReason.LENGTH), _FULL)
+                await self._end(self._done(FinishReason.LENGTH))
             case _:
-                await self._end(self._done(FinishReason.CANCELLED), _CANCELLED)
+                await self._end(self._done(FinishReason.CANCELLED))
 
-    async def _end(self, end: Done | Failed, why: str, step: Finished | None = None) -> None:
-        """End the message; calls that are open are closed with `why`."""
+    async def _end(self, end: Done | Failed, step: Finished | None = None) -> None:
+        """End the message, and the calls that are open with it."""
         asking = self._asking
         usage = asking.bill.spent
         if usage is None and isinstance(end, Done):
@@ -161,7 +157,7 @@ class Answer:
             text_chars=self._text_chars,
             step=step,
             unstepped=asking.bill.untold,
-            closed=closing(open_calls, why),
+            open_calls=open_calls,
         )
 
     @property

@@ -1,10 +1,11 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from rejoin.shared import record, turns
+from rejoin.shared.ending import close_calls
 from rejoin.shared.errors import CancelAsked, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
@@ -14,7 +15,6 @@ from rejoin.shared.request import StoredRequest
 from rejoin.shared.spent import spent_of
 from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
-from rejoin.shared.tool_events import ToolError
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
@@ -22,14 +22,12 @@ from rejoin.worker.writer import Writer
 
 TAKEOVER: Final = "takeover"
 ANSWERED: Final = "answered"
-UNKNOWN_OUTCOME: Final = "outcome unknown"
 
 
 class Finished(NamedTuple):
-    """A finished step: its event, what its call used, and what workers are told of it."""
+    """A finished step: its event, and what workers are told of it."""
 
     event: Step
-    used: Usage
     note: bytes
 
 
@@ -55,18 +53,21 @@ class Attempt:
         text_chars: int,
         step: Finished | None = None,
         unstepped: Usage | None = None,
-        closed: Sequence[ToolError] = (),
+        open_calls: Iterable[CallState] = (),
     ) -> None:
         """Write the message's last events; a cancel that came first makes it a cancelled end.
 
         `step` is the last finished one, where there is one: it and the end are one append, so
         that a later attempt finds both or neither. `unstepped` is what this attempt's other
-        calls used, as far as its worker knows. `closed` ends the calls that are open.
+        calls used, as far as its worker knows. `open_calls` are
+        closed with a `tool_error` each.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
-        entries: list[tuple[Event, bytes]] = [(event, b"") for event in closed]
+        entries: list[tuple[Event, bytes]] = [
+            (event, b"") for event in close_calls(open_calls, end)
+        ]
         if step is not None:
             entries.append((step.event, step.note))
         bill: tuple[Event, bytes] = (usage or Usage(), usage_note(unstepped))
@@ -78,16 +79,6 @@ class Attempt:
         except CancelAsked:
             cancelled = Done(FinishReason.CANCELLED, text_chars)
             await self.writer.finish(*entries, bill, (cancelled, b""))
-
-
-def closing(calls: Iterable[CallState], why: str) -> list[ToolError]:
-    """The events that end open calls with their message; `why` is what ended it."""
-    return [
-        ToolError(
-            call.tool_call_id, call.name, f"{UNKNOWN_OUTCOME}: {why}" if call.started else why
-        )
-        for call in calls
-    ]
 
 
 async def begin(

@@ -10,7 +10,7 @@ from rejoin.shared.asks import Answer, Ask, Kind
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import ToolError as Refused
 from rejoin.shared.request import ToolDefinition
-from rejoin.shared.tool_calls import CallState
+from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState
 from rejoin.shared.tool_events import (
     Data,
     Needs,
@@ -20,7 +20,7 @@ from rejoin.shared.tool_events import (
     ToolWaiting,
 )
 from rejoin.shared.waiting import Parked
-from rejoin.worker.attempt import UNKNOWN_OUTCOME, Attempt
+from rejoin.worker.attempt import Attempt
 from rejoin.worker.deadlines import within
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.offered import Offered

@@ -19,7 +19,7 @@ from rejoin.shared.errors import (
 )
 from rejoin.shared.events import Done, FinishReason
 from rejoin.worker.answer import Answer
-from rejoin.worker.attempt import Attempt, begin, closing
+from rejoin.worker.attempt import Attempt, begin
 from rejoin.worker.calls import Known
 from rejoin.worker.failures import INTERNAL, exhausted
 from rejoin.worker.kit import Kit, insist
@@ -136,8 +136,12 @@ class Run:
         before = attempt.before
         if attempt.claim.lost_runs >= self._kit.settings.max_attempts:
             failure = exhausted(attempt.claim.lost_runs)
-            closed = closing(before.progress.open_calls, "the message failed")
-            await attempt.end(attempt.spent, failure, text_chars=before.text_chars, closed=closed)
+            await attempt.end(
+                attempt.spent,
+                failure,
+                text_chars=before.text_chars,
+                open_calls=before.progress.open_calls,
+            )
             return Outcome.ENDED
         if before.finish_reason not in (None, FinishReason.TOOL_CALLS):
             done = Done(before.finish_reason, before.text_chars)
