@@ -148,7 +148,7 @@ def call_row(message_id: str, place: int, call: StoredCall) -> Fields:
     return {
         "message_id": message_id, "place": place, "tool_call_id": call.tool_call_id,
         "step": call.step, "name": call.name, "arguments": call.arguments,
-        "result": call.result, "error": call.error, "ended": call.answered,
+        "result": call.result, "error": call.error, "ended": call.ended,
     }  # fmt: skip
 
 
