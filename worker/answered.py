@@ -50,7 +50,7 @@ def steps_of(message: StoredMessage) -> list[AnsweredStep]:
     answered: dict[int, list[StoredCall]] = {}
     for call in message.tool_calls:
         calls = answered.setdefault(call.step, [])
-        if message.ended or call.result is not None or call.error is not None:
+        if message.ended or call.answered:
             calls.append(call)
     rest, made = message.text, list[AnsweredStep]()
     for number, step in enumerate(message.steps, 1):
