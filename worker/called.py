@@ -56,6 +56,8 @@ def chars_of(call: CallState) -> int:
 
 
 def _unfit(said: str) -> str:
+    if not said.strip():
+        return "the answer was cut off before the arguments"
     shown = _whole(said)
     if len(shown) > _MOST_SHOWN_CHARS:
         shown = f"{shown[:_MOST_SHOWN_CHARS]}…"

@@ -165,9 +165,6 @@ class Step:
         last = self._held
         if last is None or self.finish_reason is None:
             raise ValueError("the model asked for no tool, or is not done")
-        if self.finish_reason is FinishReason.LENGTH and not last.arguments and not last.unfit:
-            # Cut off before the first letter of its arguments, which were not to be empty.
-            last.unfit = "the model's answer was cut off in the arguments"
         self._held = None
         self.calls.append(last)
         text, thinking = "".join(self.texts or ()), self.thinking

@@ -187,7 +187,8 @@ async def test_arguments_cut_off_before_their_first_letter_reach_no_tool(
     clean_redis_url: str, redis: Redis
 ) -> None:
     look = PlainTool()
-    step = calling(call("a", at=1), call("b"), reason=FinishReason.LENGTH)
+    cut = ToolCallChunk(ToolCall("b", "look", {}), "")
+    step = calling(call("a", at=1), cut, reason=FinishReason.LENGTH)
     frames = await run(clean_redis_url, redis, ScriptedProvider(step, answer("x")), look)
     assert [call.tool_call_id for call in look.ran] == ["a"]
     assert "cut off" in data(frames, "tool_error")[0]["error"]
