@@ -22,6 +22,7 @@ from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
 from rejoin.worker import check
 from rejoin.worker.arq_worker import LeasedWorker
+from rejoin.worker.check_code import check_code
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.tools.loading import load_tools
@@ -38,6 +39,8 @@ def main() -> int:
         settings = load_settings()
         if asked.check_providers:
             return uvloop.run(check.check_providers(asked.call))
+        if asked.check_code:
+            return check_code(settings)
         url = settings.redis_url_of("worker")
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
@@ -106,6 +109,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="only look whether it could run")
     parser.add_argument(
         "--check-providers", action="store_true", help="only look whether they answer, in JSON"
+    )
+    parser.add_argument(
+        "--check-code", action="store_true", help="only list the tools and agents it has, in JSON"
     )
     parser.add_argument("--call", metavar="MODEL", help="with that: ask it for one token")
     return parser.parse_args()
