@@ -82,27 +82,35 @@ class Message:
     def _count(self, event: Kept) -> None:
         match event.name:
             case "text":
+                self._note_shown(event)
                 self._text_chars += len(str(event.fields["text"]))
-                self._note_shown(event)
             case "reasoning":
+                self._note_shown(event)
                 self._reasoning_chars += len(str(event.fields["text"]))
-                self._note_shown(event)
-            case "tool_call" if isinstance(used := event.private.get("usage"), dict):
-                # The last one of its model call, which is over with it.
-                self._end_call(used)
-                self._next_call()
             case "tool_call":
-                self._text_chars += len(str(event.fields["name"]))
-                self._text_chars += len(dumps(event.fields["arguments"]))
-                self._note_shown(event)
+                self._count_call(event)
             case "step":
                 self.rejected = {}
-                used = event.private.get("usage")
-                if isinstance(used, dict):
-                    self._end_call(used)
+                self._end_call(event.private.get("usage"))
                 self._next_call()
             case "usage":
                 self._break_off(event.private.get("usage"))
+            case "data" | "tool_start" | "tool_result" | "tool_error":
+                self._note_shown(event)
+
+    def _count_call(self, event: Kept) -> None:
+        if "agent" in event.private:  # no model's words
+            if "used" in event.private:
+                self._end_call(event.private["used"])
+                self._next_call()
+        elif "usage" in event.private:
+            # The last one of its model call, which is over with it.
+            self._end_call(event.private["usage"])
+            self._next_call()
+        else:
+            self._note_shown(event)
+            self._text_chars += len(str(event.fields["name"]))
+            self._text_chars += len(dumps(event.fields["arguments"]))
 
     @property
     def all_calls(self) -> list[Call]:
@@ -126,11 +134,19 @@ class Message:
         self._shown_chars = None
 
     def _note_shown(self, event: Kept) -> None:
-        if event.private and isinstance(shown := event.private.get("shown_chars"), int):
+        """Take what a worker noted: what the call was shown, or what an agent's calls used."""
+        if not event.private:
+            return
+        if "usage" in event.private:
+            self._end_call(event.private["usage"])
+            self._next_call()
+        if isinstance(shown := event.private.get("shown_chars"), int):
+            self._next_call()
             self._shown_chars = shown
 
-    def _end_call(self, used: Fields) -> None:
-        self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
+    def _end_call(self, used: object) -> None:
+        if isinstance(used, dict):
+            self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
 
     def _note_rejected(self, reset: Kept) -> None:
         model = str(reset.fields.get("model"))

@@ -1,5 +1,7 @@
 """Asks the models for one step: each a bounded number of times, one after the other.
 
+An agent takes a model's place for all of its steps, and is run once.
+
 A provider that failed before it gave anything of the step is asked again after a pause, told by
 `retry`. One that broke off in mid-stream has its step taken back by the `reset` of a new attempt.
 So has, once for each model, an answer that does not fit the JSON schema it was to fit.
@@ -12,12 +14,16 @@ import secrets
 from dataclasses import replace
 from typing import Final
 
+from rejoin.shared.catalogue import is_agent
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogRefused, NotFound, ProviderError
 from rejoin.shared.events import Failed, FailureCode, FinishReason, Retry, Usage
+from rejoin.worker.agents.run import AgentRun
+from rejoin.worker.answered import AnsweredStep
 from rejoin.worker.attempt import Attempt, begin
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
+from rejoin.worker.calls import Known, Waiting
 from rejoin.worker.context import Context
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.failures import (
@@ -27,11 +33,12 @@ from rejoin.worker.failures import (
     another_model_may,
     failure_of,
     timeout_of,
+    unknown_agent,
 )
 from rejoin.worker.kit import Kit
 from rejoin.worker.offered import Offered
 from rejoin.worker.progress import Progress
-from rejoin.worker.providers.base import Turn
+from rejoin.worker.providers.base import ModelRequest, Turn
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.structured import correction, misfit
@@ -49,7 +56,7 @@ class Asking:
     """
 
     def __init__(
-        self, kit: Kit, attempt: Attempt, stoppable: Stoppable, offered: Offered, taken: set[str]
+        self, kit: Kit, attempt: Attempt, stoppable: Stoppable, offered: Offered, known: Known
     ) -> None:
         self.attempt = attempt
         self.bill = Bill(attempt.spent)
@@ -58,7 +65,8 @@ class Asking:
         self._stoppable = stoppable
         self._message_id = attempt.record.message_id
         self._context = Context(kit, attempt.record, attempt.request, offered.shown)
-        self._taken = taken
+        self._offered = offered
+        self._known = known
         # By model; what the log tells of a run that was lost, and then this one's own.
         self._rejected = dict(attempt.before.rejected)
         self._models = _models(attempt)
@@ -75,10 +83,16 @@ class Asking:
         ran_ms = max(0, now_ms() - (found.started_at or now_ms()) - found.waited_ms)
         return self._kit.settings.timeout_total - ran_ms / 1000
 
-    async def step(self) -> Step | Failed:
-        """Make the next step's model call, by the first model that can.
+    @property
+    def by_agent(self) -> bool:
+        """Whether the next step is an agent's, whose steps its own code bounds."""
+        return bool(self._models) and is_agent(self._models[0])
 
-        Where it called tools, `progress.present` is the step from now on.
+    async def step(self) -> Step | Waiting | Failed:
+        """Make the next step's model call, by the first model that can; an agent runs to its end.
+
+        Where it called tools, `progress.present` is the step from now on. An agent may have to
+        wait for the answers to its calls.
 
         Raises:
             Stopped: somebody, or a deadline, stopped it.
@@ -98,8 +112,8 @@ class Asking:
                 break
         return failure or INTERNAL
 
-    async def _ask(self, model: str) -> Step | Failed:
-        """Ask one model, up to REJOIN_PROVIDER_RETRIES times."""
+    async def _ask(self, model: str) -> Step | Waiting | Failed:
+        """Ask one model, up to REJOIN_PROVIDER_RETRIES times, or run an agent, once."""
         tries = self._kit.settings.provider_retries
         failures = 0
         while True:
@@ -107,15 +121,18 @@ class Asking:
             shown = [] if rejected is None else await self._correction(rejected)
             try:
                 async with self._stoppable, asyncio.timeout(self.left_seconds):
-                    steps = self.progress.steps
+                    steps = self._shown_steps(model)
                     request = await self._context.model_request(model, steps, shown)
             except NotFound:
                 return HISTORY_GONE
             except TimeoutError:
                 return DEADLINE
+            if is_agent(model):
+                return await self._run_agent(model, request)
             texts = list[str]() if request.response_format or request.tools else None
-            taken = self._taken | self.progress.call_ids
-            call = self.call = Step(request, model, len(steps) + 1, texts, taken)
+            taken = self._known.started | self.progress.call_ids
+            number = len(self.progress.steps) + 1
+            call = self.call = Step(request, model, number, texts, taken)
             try:
                 failure = await self._call(model, call)
                 if failure is None:
@@ -131,6 +148,25 @@ class Asking:
                 if not error.retryable or failures == tries or pause >= self.left_seconds:
                     return failure_of(error)
                 await self._take_up_again(model, call, error, pause)
+
+    def _shown_steps(self, model: str) -> list[AnsweredStep]:
+        """The message's steps so far, for one that goes on; an agent has its checkpoint for its."""
+        steps = self.progress.steps
+        return [step for step in steps if step.model != model] if is_agent(model) else steps
+
+    async def _run_agent(self, model: str, request: ModelRequest) -> Step | Waiting | Failed:
+        agent = self._kit.agents.find(model)
+        if agent is None:
+            return unknown_agent(model)
+        run = AgentRun(
+            self._kit, self.attempt, agent, request, self._offered, self._known, self.bill
+        )
+        self.call = run.step
+        ended = await run.run(self._stoppable, self.left_seconds)
+        if ended is not None:
+            return ended
+        run.step.texts = [*(step.text for step in self.progress.steps), *(run.step.texts or ())]
+        return await self._misfit(run.step, FinishReason.STOP) or run.step
 
     async def _call(self, model: str, call: Step) -> Failed | None:
         """Make one call; None: it gave an answer, or calls of tools, that are in the log now.

@@ -61,6 +61,12 @@ def unknown_tools(names: Sequence[str]) -> Failed:
     return Failed(FailureCode.INVALID_REQUEST, text, retryable=False)
 
 
+def unknown_agent(model: str) -> Failed:
+    """The `failed` event of a message whose agent this worker has not; another one may."""
+    text = f"this worker has no {model} (REJOIN_AGENTS)"
+    return Failed(FailureCode.INVALID_REQUEST, text, retryable=True)
+
+
 def exhausted(runs: int) -> Failed:
     """The `failed` event of a message that lost too many workers."""
     one = runs == 1

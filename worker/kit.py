@@ -12,6 +12,7 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.tools.registry import Tools
@@ -38,6 +39,7 @@ class Kit:
     validation: Validation = field(default_factory=Validation)
     openings: Openings = field(default_factory=Openings)
     tools: Tools = field(default_factory=Tools)
+    agents: Agents = field(default_factory=Agents)
 
     @property
     def ender(self) -> Ender:

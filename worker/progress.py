@@ -39,6 +39,7 @@ class Progress:
     `text_chars` is the visible text of all of it. `present` is the step whose calls are to be
     answered; None: the next thing is a model call. `broken` are the calls of a model call that
     is not over, where they stay in the log; `begun`: there was something of such a call.
+    `checkpoint` is what an agent noted with the last finished step.
     """
 
     steps: list[AnsweredStep] = field(default_factory=list)
@@ -46,11 +47,13 @@ class Progress:
     present: Called | None = None
     broken: list[CallState] = field(default_factory=list)
     begun: bool = False
+    checkpoint: object = None
 
     @property
     def open_calls(self) -> list[CallState]:
         """The calls that have to be closed before the message may end."""
-        return [*self.broken, *(self.present.open_calls if self.present else ())]
+        broken = (call for call in self.broken if call.ended is None)  # an agent's may have ended
+        return [*broken, *(self.present.open_calls if self.present else ())]
 
     @property
     def call_ids(self) -> set[str]:
@@ -63,6 +66,10 @@ class Progress:
         """Take the present step, all of whose calls are answered, as finished."""
         self.steps.append(_answered(called.text, called.model, called.thinking, called.calls))
         self.present = None
+
+    def checkpoint_of(self, model: str) -> object:
+        """The checkpoint with which an agent goes on; None where the last step was another's."""
+        return self.checkpoint if self.steps and self.steps[-1].model == model else None
 
 
 def progress_of(message: Message) -> Progress:
@@ -80,6 +87,7 @@ def progress_of(message: Message) -> Progress:
             case "step":
                 own, (model, thinking) = calls.pop(len(made.steps) + 1, ()), _told(event.private)
                 made.steps.append(_answered("".join(texts), model, thinking, own))
+                made.checkpoint = event.private.get("checkpoint")
                 texts, over, made.begun = [], None, False
         made.begun = made.begun or event.name in ("text", "reasoning", "tool_call")
     number = len(made.steps) + 1

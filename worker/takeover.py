@@ -8,6 +8,7 @@ from typing import Final
 from rejoin.shared.events import FinishReason, Usage
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import EventId
+from rejoin.shared.tool_calls import CallState
 from rejoin.worker.progress import Called, Progress, progress_of
 
 _NOTHING: Final = Usage()
@@ -20,7 +21,8 @@ class Takeover:
     `finish_reason` is that of the last finished step where the message only lacks its end, and
     `usage` what its finished steps used. `rejected`: what each model gave for the present step
     that did not fit its JSON schema. `progress` is how far the message came with what stays, and
-    `begun` whether something of the next step's model call was taken back.
+    `begun` whether something of the next step's model call was taken back. `waited`: that was an
+    agent's, which waited for answers to its calls.
     """
 
     newest: EventId | None
@@ -31,13 +33,13 @@ class Takeover:
     rejected: Mapping[str, str] = field(default_factory=dict)
     begun: bool = field(default=False, compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
+    waited: bool = field(default=False, compare=False)
 
     @property
     def answered(self) -> bool:
         """Whether the attempt before waited for answers, and did nothing else."""
         present = self.progress.present
-        calls = present.open_calls if present else ()
-        return bool(calls) and all(call.waits and not call.started for call in calls)
+        return self.waited or (present is not None and _all_wait(present.open_calls))
 
     @property
     def model(self) -> str | None:
@@ -53,9 +55,16 @@ def takeover_of(message: Message) -> Takeover:
     newest, steps = message.last_event_id, message.named("step")
     if progress.present is not None:  # its tools go on, and nothing is taken back
         return Takeover(newest, newest, progress.text_chars, progress=progress)
+    waited = _all_wait(progress.open_calls)
     progress.broken, progress.text_chars = [], sum(len(step.text) for step in progress.steps)
     if not steps:
-        return Takeover(newest, rejected=message.rejected, begun=progress.begun, progress=progress)
+        return Takeover(
+            newest,
+            rejected=message.rejected,
+            begun=progress.begun,
+            progress=progress,
+            waited=waited,
+        )
     last = steps[-1]
     used = last.private.get("usage")
     return Takeover(
@@ -67,7 +76,12 @@ def takeover_of(message: Message) -> Takeover:
         rejected=message.rejected,
         begun=progress.begun,
         progress=progress,
+        waited=waited,
     )
+
+
+def _all_wait(calls: Sequence[CallState]) -> bool:
+    return bool(calls) and all(call.waits and not call.started for call in calls)
 
 
 def left_as_it_is(message: Message) -> Takeover:
