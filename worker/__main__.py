@@ -21,6 +21,8 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
 from rejoin.worker import check
+from rejoin.worker.agents.loading import load_agents
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.check_code import check_code
 from rejoin.worker.kit import Kit
@@ -58,15 +60,15 @@ def main() -> int:
         _log.warning("%s", sentence)
     try:
         # Before the loop: what is imported may take its time, or run a loop of its own.
-        tools = Tools(load_tools(settings.tools))
-        uvloop.run(_serve(settings, url, tools))
+        tools, agents = Tools(load_tools(settings.tools)), Agents(load_agents(settings.agents))
+        uvloop.run(_serve(settings, url, tools, agents))
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 2
     return 0
 
 
-async def _serve(settings: Settings, url: str, tools: Tools) -> None:
+async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> None:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = open_redis(url)
     arq_redis = ArqRedis(
@@ -88,7 +90,16 @@ async def _serve(settings: Settings, url: str, tools: Tools) -> None:
             f"{state.name}/" for state in catalogue.providers() if state.configured
         )
         stack.push_async_callback(providers.aclose)
-        kit = Kit(settings, redis, Appender(redis), providers, worker_id, database, tools=tools)
+        kit = Kit(
+            settings,
+            redis,
+            Appender(redis),
+            providers,
+            worker_id,
+            database,
+            tools=tools,
+            agents=agents,
+        )
         stack.push_async_callback(kit.validation.aclose)
         worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
@@ -99,6 +110,8 @@ async def _serve(settings: Settings, url: str, tools: Tools) -> None:
         gc.freeze()
         if tools.names():
             _log.info("tools: %s", ", ".join(tools.names()))
+        if agents.names():
+            _log.info("agents: %s", ", ".join(agents.names()))
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)

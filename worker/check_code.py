@@ -10,6 +10,8 @@ from rejoin.shared.errors import SettingsError
 from rejoin.shared.events import dumps
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents import loading as agent_loading
+from rejoin.worker.agents.loading import load_agents
 from rejoin.worker.tools import loading
 from rejoin.worker.tools.loading import load_tools
 
@@ -31,7 +33,14 @@ def _tools(entries: Sequence[str]) -> list[str]:
     ]
 
 
-_SOURCES: Final = (_Source("tools", loading.SETTING, lambda settings: settings.tools, _tools),)
+def _agents(entries: Sequence[str]) -> list[str]:
+    return sorted(agent.model for agent in load_agents(entries))
+
+
+_SOURCES: Final = (
+    _Source("tools", loading.SETTING, lambda settings: settings.tools, _tools),
+    _Source("agents", agent_loading.SETTING, lambda settings: settings.agents, _agents),
+)
 
 
 def check_code(settings: Settings) -> int:

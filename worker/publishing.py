@@ -24,7 +24,8 @@ class Publishing:
         """Tell it, for ever."""
         while True:
             try:
-                await registered.publish(self._kit.redis, tools=self._kit.tools.names())
+                tools, agents = self._kit.tools.names(), self._kit.agents.names()
+                await registered.publish(self._kit.redis, tools=tools, agents=agents)
             except LogUnavailable as error:
-                _log.debug("%s; the names of the tools wait", error)
+                _log.debug("%s; the names of tools and agents wait", error)
             await asyncio.sleep(self._every_seconds)

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterable
 
-from rejoin.shared.errors import SettingsError
 from rejoin.worker.agents.declared import Agent
 
 
 class Agents:
-    """The agents of one worker process.
-
-    Raises:
-        SettingsError: two of them have one name.
-    """
+    """The agents of one worker process."""
 
     def __init__(self, agents: Iterable[Agent] = ()) -> None:
-        self._agents: dict[str, Agent] = {}
-        for agent in agents:
-            if self._agents.setdefault(agent.model, agent) != agent:
-                raise SettingsError(f"REJOIN_AGENTS has two agents of the name {agent.name}")
+        self._agents = {agent.model: agent for agent in agents}
+
+    def add(self, agent: Agent) -> None:
+        """Register an agent; a later one of the same name replaces it."""
+        self._agents[agent.model] = agent
 
     def find(self, model: str) -> Agent | None:
         """Return the agent of `agent/NAME`, or None."""
