@@ -52,6 +52,17 @@ class Parked(StrEnum):
     CANCEL = "cancelled"  # one is set: end the message
 
 
+async def now_ms(redis: Redis) -> int:
+    """This moment by Redis' clock, which deadlines go by.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        seconds, microseconds = cast(tuple[int, int], await redis.time())
+    return seconds * 1000 + microseconds // 1000
+
+
 async def ask(
     redis: Redis, message_id: str, *, token: str, asks: Sequence[Ask], life_seconds: int
 ) -> None:

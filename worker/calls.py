@@ -1,16 +1,12 @@
 """Runs the calls of one step side by side, and waits for those that people and clients answer."""
 
 import asyncio
-import logging
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from rejoin.shared import waiting
 from rejoin.shared.asks import Answer, Ask, Kind
-from rejoin.shared.clock import now_ms
-from rejoin.shared.errors import ToolError as Refused
 from rejoin.shared.request import ToolDefinition
-from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState
+from rejoin.shared.tool_calls import CallState
 from rejoin.shared.tool_events import (
     Data,
     Needs,
@@ -21,19 +17,16 @@ from rejoin.shared.tool_events import (
 )
 from rejoin.shared.waiting import Parked
 from rejoin.worker.attempt import Attempt
+from rejoin.worker.beginning import beginning_of
 from rejoin.worker.deadlines import within
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.offered import Offered
 from rejoin.worker.progress import Called, end_call
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
-from rejoin.worker.tools.base import Call, OnUnknownOutcome, Tool
+from rejoin.worker.tools.base import Call
 from rejoin.worker.tools.bounded import run_bounded
 
 _LOOK_SECONDS: Final = 1.0  # between looks at the answers while other calls run
-
-_LOST: Final = f"{UNKNOWN_OUTCOME}: its worker was lost while it ran"
-
-_log = logging.getLogger(__name__)
 
 
 class Known(NamedTuple):
@@ -51,14 +44,6 @@ class Waiting(NamedTuple):
     """The message waits without a worker; its earliest deadline, by Redis' clock."""
 
     due_ms: int
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """Calls that are to begin: those to run, and those to ask for, where that is new."""
-
-    run: list[CallState] = field(default_factory=list)
-    ask: list[tuple[CallState, Needs]] = field(default_factory=list)
 
 
 class Calls:
@@ -106,73 +91,47 @@ class Calls:
 
     async def _begin(self, calls: list[CallState]) -> None:
         """Let calls begin that neither run nor wait."""
-        found = _Sorted()
+        to_run, to_ask, anew = list[CallState](), list[tuple[CallState, Needs]](), set[str]()
         for call in calls:
-            self._sort(call, found)
-        await self._ask(found.ask)
-        await self._start(found.run)
+            call_id = call.tool_call_id
+            if (ended := self._known.ended.get(call_id)) is not None:
+                self._end(call, ended)
+                continue
+            was_started = call.started or call_id in self._known.started
+            self._known.started.discard(call_id)
+            begun = beginning_of(call, self._tools.get(call.name), was_started=was_started)
+            if begun.error is not None:
+                self._fail(call, begun.error)
+            elif begun.needs is None:
+                to_run.append(call)
+            else:
+                to_ask.append((call, begun.needs))
+                anew |= {call_id} if begun.anew else set()
+        await self._ask(to_ask, anew)
+        await self._start(to_run)
 
-    def _sort(self, call: CallState, found: _Sorted) -> None:
-        tool = self._tools.get(call.name)
-        if (ended := self._known.ended.get(call.tool_call_id)) is not None:
-            self._end(call, ended)
-        elif call.unfit is not None:
-            self._fail(call, call.unfit)
-        elif call.started or call.tool_call_id in self._known.started:
-            self._sort_unknown(call, tool, found)
-        elif call.waits is not None:
-            found.ask.append((call, call.waits))
-        elif tool is None:
-            self._fail(call, f"there is no tool {call.name}")
-        elif isinstance(tool, ToolDefinition):
-            found.ask.append((call, Needs.RESULT))
-        elif (refused := _misfit(tool, call)) is not None:
-            self._fail(call, refused)
-        elif tool.needs_approval:
-            found.ask.append((call, Needs.APPROVAL))
-        else:
-            found.run.append(call)
-
-    def _sort_unknown(
-        self, call: CallState, tool: Tool | ToolDefinition | None, found: _Sorted
-    ) -> None:
-        """A call that was started, and nobody knows what became of it."""
-        policy = OnUnknownOutcome.FAIL
-        if tool is not None and not isinstance(tool, ToolDefinition):
-            policy = tool.on_unknown_outcome
-        self._known.started.discard(call.tool_call_id)
-        match policy:
-            case OnUnknownOutcome.RETRY:
-                found.run.append(call)
-            case OnUnknownOutcome.ASK:
-                call.waits = None  # asked anew, whatever was asked before
-                found.ask.append((call, Needs.APPROVAL))
-            case _:
-                self._fail(call, _LOST)
-
-    async def _ask(self, asked: list[tuple[CallState, Needs]]) -> None:
+    async def _ask(self, asked: list[tuple[CallState, Needs]], anew: set[str]) -> None:
         """Note what is asked for, then tell of it; what waited before is noted again, no more."""
         if not asked:
             return
-        deadline_ms = now_ms() + int(self._kit.settings.tool_wait_seconds * 1000)
-        new = [(call, needs) for call, needs in asked if call.waits is None]
-        for call, _ in new:
-            call.asked += 1
+        redis, message_id, settings = self._kit.redis, self._message_id, self._kit.settings
+        for call, _ in asked:
+            call.asked += call.tool_call_id in anew
+        deadline_ms = await insist(message_id, lambda: waiting.now_ms(redis))
+        deadline_ms += int(settings.tool_wait_seconds * 1000)
         asks = [Ask(call.tool_call_id, needs, call.asked, deadline_ms) for call, needs in asked]
+        token, life_seconds = self._attempt.claim.token, settings.open_ttl_seconds
         await insist(
-            self._message_id,
+            message_id,
             lambda: waiting.ask(
-                self._kit.redis,
-                self._message_id,
-                token=self._attempt.claim.token,
-                asks=asks,
-                life_seconds=self._kit.settings.open_ttl_seconds,
+                redis, message_id, token=token, asks=asks, life_seconds=life_seconds
             ),
         )
-        for call, needs in new:
+        for call, needs in asked:
             call.waits, call.started = needs, False
-            self._writer.put(ToolWaiting(call.tool_call_id, call.name, needs))
-        self._waits |= {call.tool_call_id: call for call, _ in asked}
+            self._waits[call.tool_call_id] = call
+            if call.tool_call_id in anew:
+                self._writer.put(ToolWaiting(call.tool_call_id, call.name, needs))
 
     async def _start(self, calls: list[CallState]) -> None:
         """Start tools, once the log says that they are started."""
@@ -181,9 +140,9 @@ class Calls:
         for call in calls:
             self._writer.put(ToolStart(call.tool_call_id, call.name))
             call.started = True
-            self._known.started.add(call.tool_call_id)
         await self._writer.stored()
         for call in calls:
+            self._known.started.add(call.tool_call_id)
             self._tasks.add(asyncio.create_task(self._run_tool(call)))
 
     async def _run_tool(self, call: CallState) -> None:
@@ -289,15 +248,3 @@ class Calls:
         self._writer.put(event)
         self._known.ended[call.tool_call_id] = event
         end_call(call, event)
-
-
-def _misfit(tool: Tool, call: CallState) -> str | None:
-    """Why the tool does not take the arguments; None: it does."""
-    try:
-        tool.check(call.arguments)
-    except Refused as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001  a tool's own bug ends its call alone
-        _log.exception("the tool %s could not check its arguments", tool.name)
-        return f"the arguments could not be checked: {type(error).__name__}"
-    return None
