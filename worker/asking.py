@@ -196,7 +196,7 @@ class Asking:
             self._stoppable.forgive()
             raise error from stopped
         except (ProviderError, LogRefused):
-            self._spend(call, refused=not call.gave)
+            self._spend(call, refused=not (call.gave or call.called))
             raise
         except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
             _log.exception("message %s: the adapter of %s failed", self._message_id, model)
