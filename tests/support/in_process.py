@@ -15,6 +15,8 @@ from rejoin.shared.connections import open_redis
 from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.declared import Agent
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
@@ -36,6 +38,7 @@ def kit_for(
     *,
     name: str = "worker-1",
     tools: Iterable[Tool] = (),
+    agents: Iterable[Agent] = (),
     **settings: Any,
 ) -> Kit:
     """What a run works with; it neither drains nor asks again unless `settings` say so."""
@@ -52,6 +55,7 @@ def kit_for(
         name,
         Database.of(chosen),
         tools=Tools(tools),
+        agents=Agents(agents),
     )
 
 
