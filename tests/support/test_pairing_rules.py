@@ -199,9 +199,10 @@ def test_anthropics_rules_on_tools(members: Mapping[str, Any], said: str) -> Non
 async def test_a_server_refuses_by_its_rules_and_keeps_its_script(wire: str) -> None:
     async with ProviderServer(pairing=rules_for(wire)) as server, httpx.AsyncClient() as http:
         server.play(Answer([sse("[DONE]")]))
-        refused = await http.post(server.base_url, json={"messages": []})
+        url = f"{server.base_url}/messages"
+        refused = await http.post(url, json={"messages": []})
         assert "error" in (refused.json() | {refused.json().get("object"): 0})
         assert refused.status_code == 400
         body = {"messages": [HI]}
-        assert (await http.post(server.base_url, json=body)).text == sse("[DONE]").decode()
+        assert (await http.post(url, json=body)).text == sse("[DONE]").decode()
         assert server.refusals == [refused.content]
