@@ -10,7 +10,7 @@ from rejoin.shared.asks import Ask
 from rejoin.shared.errors import ToolError as Refused
 from rejoin.shared.events import FinishReason, dumps
 from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState
-from rejoin.shared.tool_events import ToolCall, ToolError, ToolResult
+from rejoin.shared.tool_events import ToolCall, ToolError, ToolResult, ToolWaiting
 from rejoin.worker.agents.earlier import ASKED, call_id_of
 from rejoin.worker.attempt import Attempt
 from rejoin.worker.called import told_of
@@ -74,7 +74,7 @@ class AgentCalls(Calls):
         try:
             self._beginning += 1
             try:
-                call.asked = await self._rounds(call)
+                await self._recall(call)
                 await self._begin([call])
             finally:
                 self._beginning -= 1
@@ -136,18 +136,20 @@ class AgentCalls(Calls):
         unfit = None if broken is None else f"the arguments are not a JSON object: {broken[:200]}"
         return CallState(call_id, number, name, held, unfit=unfit)
 
-    async def _rounds(self, call: CallState) -> int:
-        """How often it was asked for before the time that is told of next."""
+    async def _recall(self, call: CallState) -> None:
+        """Take up what an earlier attempt asked for: the call waits on, with its deadline."""
         if self._attempt.claim.attempt == 1:
-            return 0
+            return
         if self._asked is None:
             redis, message_id = self._kit.redis, self._message_id
             self._asked = await insist(message_id, lambda: waiting.asked(redis, message_id))
-        asked = self._asked.get(call.tool_call_id)
-        if asked is None:
-            return 0
-        # One that waited, and was not started, waits on: with its deadline, and its answer.
-        return asked.round if call.tool_call_id in self._known.started else asked.round - 1
+        if (asked := self._asked.get(call.tool_call_id)) is None:
+            return
+        call.asked = asked.round
+        if not {call.tool_call_id} & (self._known.started | self._known.ended.keys()):
+            # It was told of, and a `reset` took that back.
+            call.waits = asked.needs
+            self._writer.put(ToolWaiting(call.tool_call_id, call.name, asked.needs))
 
     async def _run_tool(self, call: CallState) -> None:
         task = asyncio.current_task()
