@@ -26,6 +26,7 @@ from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.check_code import check_code
 from rejoin.worker.kit import Kit
+from rejoin.worker.leaving import leave
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.tools.loading import load_tools
 from rejoin.worker.tools.registry import Tools
@@ -115,6 +116,7 @@ async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> 
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)
+    await leave()
 
 
 def _arguments() -> argparse.Namespace:

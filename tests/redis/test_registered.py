@@ -91,5 +91,8 @@ async def test_a_worker_tells_at_once_and_again_after_redis_lost_it(redis: Redis
 
 async def _told(redis: Redis, name: str) -> None:
     async with asyncio.timeout(10):
-        while (found := await known(redis)) is None or name not in found.tools:
+        while True:
+            found = await known(redis)
+            if found is not None and name in found.tools:
+                return
             await asyncio.sleep(0.01)
