@@ -253,10 +253,8 @@ async def long_put_off(redis: Redis, seconds: float, rank: int, count: int) -> l
     """
     with redis_or_away():
         now, _ = cast(tuple[int, int], await redis.time())
-        found = await redis.zrange(
-            keys.QUEUE, f"({(now + 1 + seconds) * 1000}", "+inf",
-            byscore=True, offset=rank, num=count,
-        )  # fmt: skip
+        later = f"({(now + 1 + seconds) * 1000}"
+        found = await redis.zrangebyscore(keys.QUEUE, later, "+inf", start=rank, num=count)
     return [message_id.decode() for message_id in cast(Sequence[bytes], found)]
 
 

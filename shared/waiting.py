@@ -227,7 +227,9 @@ def _answering(message_id: str, tool_call_id: str, said: Answer, life_seconds: i
         keys.log(message_id),
         keys.request(message_id),
     ]
-    arguments = [tool_call_id, _NEEDED_FOR[said.kind], said.to_json(), life_seconds * 1000]
+    arguments: list[str | int] = [
+        tool_call_id, _NEEDED_FOR[said.kind], said.to_json(), life_seconds * 1000,
+    ]  # fmt: skip
     return Call("log/answer", names, arguments)
 
 
