@@ -231,11 +231,11 @@ async def test_arguments_may_be_called_what_models_may_not() -> None:
 
 
 async def test_a_default_is_the_functions_own() -> None:
-    nothing = object()
+    held: list[int] = []  # pydantic would copy it
 
     @tool
-    def takes(value: int | None = nothing) -> bool:  # type: ignore[assignment]
-        return value is nothing
+    def takes(value: list[int] = held) -> bool:
+        return value is held
 
     assert await run(takes) is True
 
@@ -243,6 +243,23 @@ async def test_a_default_is_the_functions_own() -> None:
 async def test_a_hint_is_looked_up_where_the_function_was_written() -> None:
     @tool
     def takes(unit: "Unit") -> "NotKnownHere":  # type: ignore[name-defined]  # noqa: F821
+        return unit.name
+
+    assert await run(takes, unit="celsius") == "CELSIUS"
+
+
+async def test_a_hint_of_a_wrapped_function_is_looked_up_where_that_was_written() -> None:
+    elsewhere: dict[str, Callable[[Callable[..., str]], Callable[..., str]]] = {}
+    exec(
+        "import functools\n"
+        "def plain(function):\n"
+        "    return functools.wraps(function)(lambda **given: function(**given))\n",
+        elsewhere,
+    )
+
+    @tool
+    @elsewhere["plain"]
+    def takes(unit: "Unit") -> str:
         return unit.name
 
     assert await run(takes, unit="celsius") == "CELSIUS"
