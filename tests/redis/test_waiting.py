@@ -20,7 +20,7 @@ from rejoin.shared.errors import (
 from rejoin.shared.record import Status
 from rejoin.shared.tool_events import Needs
 from rejoin.shared.waiting import Parked
-from tests.support.messages import LIFE, accept, batch, claim, end, start
+from tests.support.messages import LIFE, accept, batch, claim, end, start, until
 from tests.support.waits import FAR, ask, passed, say, wait_for
 
 YES = Answer(Kind.APPROVE, True)
@@ -187,6 +187,42 @@ async def test_a_deadline_answers_only_what_nobody_answered_in_time(any_redis: R
         names = ["late", "given", "early", "unknown"]
         await waiting.expire(any_redis, message_id, names)
         assert await waiting.answers(any_redis, message_id) == {"late": TIMEOUT, "given": YES}
+
+
+async def test_an_answer_and_its_deadline_at_one_instant_never_both_count(redis: Redis) -> None:
+    outcomes = set()
+    for n in range(60):
+        message_id = await wait_for(redis)
+        seconds, micros = await redis.time()
+        deadline_ms = seconds * 1000 + micros // 1000 + n % 3
+        await ask(redis, message_id, "a", "x", deadline_ms=deadline_ms)
+        said, _ = await asyncio.gather(
+            say(redis, message_id, "x", YES),
+            waiting.expire(redis, message_id, ["x"]),
+            return_exceptions=True,
+        )
+
+        async def answered(message_id: str = message_id) -> bool:
+            await waiting.expire(redis, message_id, ["x"])
+            return "x" in await waiting.answers(redis, message_id)
+
+        await until(answered)
+        stands = (await waiting.answers(redis, message_id))["x"]
+        assert stands == (YES if said is True else TIMEOUT)
+        outcomes.add(stands)
+    assert TIMEOUT in outcomes
+
+
+async def test_a_cancel_and_a_park_at_one_instant_never_miss_each_other(any_redis: Redis) -> None:
+    for _ in range(20):
+        message_id = await wait_for(any_redis, "x")
+        parked, _ = await asyncio.gather(
+            waiting.park(any_redis, message_id, token="a", call_ids=["x"]),
+            record.cancel(any_redis, message_id),
+        )
+        # Whoever cancels looks after it: what waits by then is his to end, what runs is not.
+        waits = await status(any_redis, message_id) is Status.WAITING
+        assert waits is (parked is Parked.PARKED)
 
 
 async def test_an_answer_tells_whether_anything_waits_still(any_redis: Redis) -> None:
