@@ -34,9 +34,7 @@ local stands = redis.call('HGET', KEYS[1], 'answer ' .. ARGV[1])
 if stands and stands ~= ARGV[3] then
   return {'another', 0}
 end
-if not stands then
-  redis.call('HSET', KEYS[1], 'answer ' .. ARGV[1], ARGV[3])
-end
+redis.call('HSET', KEYS[1], 'answer ' .. ARGV[1], ARGV[3])
 if ARGV[4] ~= '0' then
   for i = 1, #KEYS do
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
