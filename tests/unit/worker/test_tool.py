@@ -201,6 +201,10 @@ async def test_a_function_that_blocks_runs_in_a_thread_and_a_coroutine_in_the_lo
     async def awaits() -> int:
         return threading.get_ident()
 
+    async def no_thread(_: object) -> None:
+        pytest.fail("a coroutine needs no thread")
+
+    awaits._threads.run = no_thread  # type: ignore[method-assign]
     here = threading.get_ident()
     assert await run(blocks) != here
     assert await run(awaits) == here
