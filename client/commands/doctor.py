@@ -79,7 +79,7 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
             yield "redis", finding
         async for found in process_checks.processes(settings.redis_url):
             yield found
-    async for found in process_checks.own_code():
+    async for found in _own_code(settings):
         yield found
     yield "server", await _server(settings)
     async for found in _providers(settings, call):
@@ -104,6 +104,15 @@ async def _with_embedded(settings: Settings) -> AsyncIterator[Found]:
                     yield found
         except RejoinError as error:
             yield "redis", Finding(Grade.BROKEN, str(error))
+
+
+async def _own_code(settings: Settings) -> AsyncIterator[Found]:
+    if settings.tools or settings.agents:
+        async for found in process_checks.own_code():
+            yield found
+    else:
+        none = Finding(Grade.OK, "none: REJOIN_TOOLS and REJOIN_AGENTS are not set")
+        yield "tools and agents", none
 
 
 async def _server(settings: Settings) -> Finding:

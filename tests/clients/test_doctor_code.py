@@ -24,18 +24,44 @@ def buy(what: str) -> str:
     "Buys."
     return what
 """
+AGENTS = """
+from rejoin.worker.agents import agent
+
+@agent
+async def parrot(conversation):
+    yield "again"
+"""
+Told = dict[str, tuple[Grade, str]]
 
 
-def test_tools_are_listed_and_those_that_ask_first(tmp_path: Path) -> None:
-    (tmp_path / "my_tools.py").write_text(TOOLS)
-    done = doctor(tmp_path, REJOIN_TOOLS="my_tools.py")
-    assert lines(done, "ok", "tools") == ["buy (asks for approval), look"]
-    assert verdict(done) == (0, "nothing to mend")
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory that doctor is started in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_without_any_it_says_which_setting_names_them(tmp_path: Path) -> None:
-    done = doctor(tmp_path)
-    assert lines(done, "ok", "tools") == ["none: REJOIN_TOOLS is not set"]
+async def told() -> Told:
+    """What a worker says of the code that the settings name, by area."""
+    found = [found async for found in process_checks.own_code()]
+    return {area: (finding.grade, finding.sentence) for area, finding in found}
+
+
+async def test_tools_are_listed_and_those_that_ask_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "my_tools.py").write_text(TOOLS)
+    monkeypatch.setenv("REJOIN_TOOLS", "my_tools.py")
+    assert await told() == {
+        "tools": (Grade.OK, "buy (asks for approval), look"),
+        "agents": (Grade.OK, "none: REJOIN_AGENTS is not set"),
+    }
+
+
+async def test_agents_are_listed_as_models(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "my_agents.py").write_text(AGENTS)
+    monkeypatch.setenv("REJOIN_AGENTS", "my_agents.py")
+    assert (await told())["agents"] == (Grade.OK, "agent/parrot")
 
 
 @pytest.mark.parametrize(
@@ -46,22 +72,36 @@ def test_without_any_it_says_which_setting_names_them(tmp_path: Path) -> None:
         ("exit()", "could not be imported"),
     ],
 )
-def test_code_that_does_not_load_is_broken(code: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "my_tools.py").write_text(code)
-    done = doctor(tmp_path, REJOIN_TOOLS="my_tools.py")
-    (sentence,) = lines(done, "broken", "tools")
+async def test_code_that_does_not_load_is_broken(
+    code: str, said: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "my_tools.py").write_text(code)
+    monkeypatch.setenv("REJOIN_TOOLS", "my_tools.py")
+    grade, sentence = (await told())["tools"]
+    assert grade is Grade.BROKEN
     assert "REJOIN_TOOLS: " in sentence
     assert said in sentence
-    assert verdict(done)[0] == 1
 
 
 async def test_code_that_hangs_as_it_loads_is_broken_within_the_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "my_tools.py").write_text("import time\ntime.sleep(60)")
+    (here / "my_tools.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.setenv("REJOIN_TOOLS", "my_tools.py")
     monkeypatch.setattr(process_checks, "_CHECK_SECONDS", 3)
-    monkeypatch.setenv("REJOIN_TOOLS", str(tmp_path / "my_tools.py"))
-    found = [found async for found in process_checks.own_code()]
-    assert [(area, finding.grade) for area, finding in found] == [
-        ("tools and agents", Grade.BROKEN)
+    assert await told() == {"tools and agents": (Grade.BROKEN, "no answer within 3 s")}
+
+
+def test_doctor_says_of_each_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "my_tools.py").write_text("x = 1")
+    done = doctor(tmp_path, REJOIN_TOOLS="my_tools.py")
+    assert "has no tool" in lines(done, "broken", "tools")[0]
+    assert "REJOIN_TOOLS" in lines(done, "broken", "worker")[0]
+    assert verdict(done) == (1, "2 to mend")
+
+
+def test_without_any_it_says_which_settings_name_them(tmp_path: Path) -> None:
+    done = doctor(tmp_path)
+    assert lines(done, "ok", "tools and agents") == [
+        "none: REJOIN_TOOLS and REJOIN_AGENTS are not set"
     ]
