@@ -35,6 +35,8 @@ def _lacks(model: str, request: StoredRequest) -> Iterator[tuple[str, str]]:
     known = _known(model)
     if request.response_format is not None and known.json_schema is False:
         yield "response_format", "fits its answer to no JSON schema"
+    if request.tools and known.tools is False:
+        yield "tools", "calls no tools"
     # "none" asks for what such a model does anyway.
     if request.reasoning_effort not in (None, "none") and known.reasoning is False:
         yield "reasoning_effort", "takes no reasoning effort"

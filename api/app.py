@@ -1,5 +1,6 @@
 """The ASGI application: its routes, its lifespan, what wraps them."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,24 +21,38 @@ from rejoin.api.endpoints.messages import MessagesEndpoint
 from rejoin.api.endpoints.models import ModelsEndpoint
 from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
+from rejoin.api.endpoints.tools import ToolsEndpoint
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
 from rejoin.api.saved_history import SavedHistory
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
+from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.settings import Settings, load_settings
 
 _CORS_ALLOWED: Final = ("Content-Type", "Idempotency-Key", "Last-Event-ID")
 _CORS_EXPOSED: Final = ("Location", "Retry-After")
+_CLOSED: Final = (
+    "Rejoin's API does not run: the application that it is mounted in has to run its lifespan,"
+    " for example Starlette(routes=..., lifespan=lambda _: rejoin_api.lifespan())"
+)
+
+_log = logging.getLogger(__name__)
 
 
 class Application:
-    """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's."""
+    """Rejoin's API. Mounted in another application, its `lifespan` belongs into that one's.
 
-    def __init__(self, context: Context, *, frugal: bool = False) -> None:
+    `opened`: whoever made the context has opened it; else `lifespan` has to run before a request.
+    """
+
+    def __init__(self, context: Context, *, frugal: bool = False, opened: bool = True) -> None:
         self.context = context
+        self._frugal = frugal
+        self._opened = opened
+        self._has_run = False
         self._events = EventsEndpoint(context, frugal=frugal)
         self._others = Starlette(
             routes=_routes(context),
@@ -62,20 +77,39 @@ class Application:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Keep the subscription while the application runs; never waits for Redis."""
+        """Keep the subscription while the application runs; never waits for Redis.
+
+        The default SQLite file is brought up to date first. A database that is away is waited for
+        a few seconds at most. It runs once.
+
+        Raises:
+            SettingsError: the database is behind this version, or its file cannot be made.
+            RuntimeError: it has run before.
+        """
+        if self._has_run:
+            raise RuntimeError("this application has run: make another one by create_app()")
+        self._has_run = True
         try:
+            if not self._frugal:
+                await schema.prepare(self.context.database)
             async with self.context.hub as hub:
                 with drain_on_signal(hub.drain):
+                    self._opened = True
                     yield
         finally:
+            self._opened = False
             await self.context.redis.aclose()
             await self.context.database.aclose()
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Tails go past Starlette, and without a coroutine here: a tail's memory is all frames.
         if scope["type"] == "http":
+            if not self._opened:
+                # Else all would seem well, but for streams that nothing new ever reaches.
+                _log.error("%s", _CLOSED)
+                return problems.problem(500, _CLOSED)(scope, receive, send)
             root, path = scope.get("root_path", ""), scope["path"]
-            if root and path.startswith(root):
+            if root and path.startswith(f"{root}/"):
                 path = path[len(root) :]
             if EVENTS_PATH.fullmatch(path) is not None:
                 if root or self.context.settings.cors_origins:
@@ -88,7 +122,8 @@ class Application:
 def create_app(settings: Settings | None = None, *, frugal: bool = False) -> Application:
     """Return the application; without `settings` those of the environment.
 
-    `frugal`: uvicorn alone is around it, without an access log; a tail then lets its request go.
+    `frugal`: `python -m rejoin.api` is around it, which has looked at the database; and uvicorn
+    alone, without an access log, so that a tail lets its request go.
 
     Raises:
         SettingsError: a setting is wrong, or no Redis is named.
@@ -114,7 +149,7 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
     )
     database = Database.of(settings)
     context = Context(settings, redis, hub, database, SavedHistory(database))
-    return Application(context, frugal=frugal)
+    return Application(context, frugal=frugal, opened=False)
 
 
 def _routes(context: Context) -> list[BaseRoute]:
@@ -126,6 +161,7 @@ def _routes(context: Context) -> list[BaseRoute]:
         Route("/api/messages", MessagesEndpoint(context), methods=["POST"]),
         Route(message, SnapshotEndpoint(context).get, methods=["GET"]),
         Route(f"{message}/cancel", CancelEndpoint(context).post, methods=["POST"]),
+        Route(f"{message}/tools/{{tool_call_id}}", ToolsEndpoint(context).post, methods=["POST"]),
         Route("/api/conversations", conversations.list, methods=["GET"]),
         Route("/api/conversations/{conversation_id}", conversations.one, methods=["GET", "DELETE"]),
         Route("/api/models", ModelsEndpoint(context).get, methods=["GET"]),

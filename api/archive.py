@@ -22,14 +22,12 @@ from rejoin.shared.events import (
     FinishReason,
     Start,
     Text,
-    ToolCall,
-    ToolError,
-    ToolResult,
     Usage,
 )
 from rejoin.shared.frames import encode
 from rejoin.shared.ids import EventId, is_message_id
 from rejoin.shared.opening import reset_to_nothing
+from rejoin.shared.tool_events import ToolCall, ToolError, ToolResult
 
 
 async def load(context: Context, message_id: str, owner: str) -> StoredMessage:
@@ -79,7 +77,7 @@ def _events(row: StoredMessage) -> Sequence[Event]:
         events.append(ToolCall(call.tool_call_id, call.name, call.arguments))
         if call.error is not None:
             events.append(ToolError(call.tool_call_id, call.name, call.error))
-        elif call.result is not None:
+        elif call.answered:
             events.append(ToolResult(call.tool_call_id, call.name, call.result))
     if (usage := usage_of(row)) is not None:
         events.append(Usage(**cast(dict[str, Any], usage)))

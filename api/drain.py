@@ -26,9 +26,11 @@ def drain_on_signal(drain: Callable[[], None]) -> Iterator[None]:
         return
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    running = True
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(drain)
+        if running:
+            loop.call_soon_threadsafe(drain)
         previous = before[signal.Signals(number)]
         if callable(previous):
             previous(number, frame)
@@ -41,6 +43,7 @@ def drain_on_signal(drain: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
+        running = False  # another application, which began later, may still pass signals on to here
         for number, previous in before.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, previous)

@@ -1,6 +1,6 @@
 """The list of models: our own file's, with what the providers' lists and the prices add to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,6 +64,23 @@ def entries(
             for name in names
         ]
     return found
+
+
+def agents(names: Iterable[str]) -> list[Entry]:
+    """Return the agents that workers have, as models; what they can do and cost is their own."""
+    return [
+        Entry(
+            id=f"{catalogue.AGENTS}/{name}",
+            provider=catalogue.AGENTS,
+            name=name,
+            context_window=None,
+            max_output_tokens=None,
+            capabilities=Capabilities(),
+            price=None,
+            available=True,
+        )
+        for name in sorted(names)
+    ]
 
 
 def _entry(

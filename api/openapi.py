@@ -21,8 +21,8 @@ _ID: Final[Schema] = {
 }
 _DETAILS: Final = {
     "400": "Malformed: the body is not JSON, or a header or an event id is not of its form",
-    "404": "No such message, conversation or model",
-    "409": "It contradicts what is so: an ended message, a used key, a busy conversation",
+    "404": "No such message, tool call, conversation or model",
+    "409": "It contradicts what is so: an ended message, a used key, another answer",
     "413": "The body is over the limit",
     "415": "The body is not JSON",
     "422": "A bad field; `errors` names it",
@@ -30,9 +30,10 @@ _DETAILS: Final = {
 }
 
 
-async def openapi(_: Request) -> Response:
-    """Return the description."""
-    return json_answer(document())
+async def openapi(request: Request) -> Response:
+    """Return the description; below a prefix it names that as its server."""
+    root = request.scope.get("root_path", "")
+    return json_answer(document() | {"servers": [{"url": root}]} if root else document())
 
 
 @cache
@@ -59,6 +60,7 @@ def _paths() -> Schema:
         message: {"get": _snapshot()},
         f"{message}/events": {"get": _events()},
         f"{message}/cancel": {"post": _cancel()},
+        f"{message}/tools/{{tool_call_id}}": {"post": _answer()},
         "/api/conversations": {"get": _conversations()},
         "/api/conversations/{conversation_id}": _conversation(),
         "/api/models": {"get": _get("listModels", "The models Rejoin knows", "Models")},
@@ -124,6 +126,20 @@ def _cancel() -> Schema:
         "requestBody": {"required": False, "content": _json("Cancel")},
         "responses": {
             "202": _ok("Cancelled"),
+            **_problems("400", "404", "409", "413", "415", "422", "503"),
+        },
+    }
+
+
+def _answer() -> Schema:
+    call: Schema = {**_ID, "name": "tool_call_id", "schema": {"type": "string"}}
+    return {
+        "operationId": "answerToolCall",
+        "summary": "Answer a tool call that waits; the message goes on with the last one",
+        "parameters": [_ID, call],
+        "requestBody": {"required": True, "content": _json("ToolAnswer")},
+        "responses": {
+            "202": _ok("Answered"),
             **_problems("400", "404", "409", "413", "415", "422", "503"),
         },
     }

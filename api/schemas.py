@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from rejoin.api.formats import ResponseFormatBody
 from rejoin.api.parts import Content, TextContent, check_text_alone
+from rejoin.api.tool_bodies import ToolList
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.turns import IfBusy
@@ -82,8 +83,8 @@ class MessageBody(BaseModel):
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None,
         Field(max_length=16),
     ] = None
+    tools: ToolList | None = None
 
-    tools: Later = None
     recover: Later = None
 
 
@@ -116,6 +117,7 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
         metadata=body.metadata or {},
         parent_id=body.parent_id,
         regenerate=body.regenerate,
+        tools=body.tools or [],
     )
 
 

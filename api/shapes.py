@@ -6,6 +6,7 @@ from typing import Final
 from rejoin.shared.catalogue import Capabilities
 from rejoin.shared.events import FailureCode, Usage
 from rejoin.shared.record import Status
+from rejoin.shared.tool_events import Needs
 
 Schema = dict[str, object]
 
@@ -79,6 +80,9 @@ _CALL: Final = _object(
         "arguments": {"type": "object"},
         "result": {},
         "error": {},
+        "ended": {**_FLAG, "description": "It has a result, which may be null, or an error"},
+        "needs": _or_null({"enum": [str(needs) for needs in Needs]}),
+        "running": _FLAG,
     }
 )
 _CONVERSATION: Final[Schema] = {"id": _ID, "created_at": _TIME, "updated_at": _TIME}
@@ -121,7 +125,12 @@ SHAPES: Final[Schema] = {
         },
         {"waiting_for": _WAITING_FOR},
     ),
-    "Cancel": {"type": "object", "additionalProperties": False},
+    "Answered": _object({"message_id": _ID, "tool_call_id": _TEXT}),
+    "Cancel": {
+        "type": "object",
+        "properties": {"mode": {"const": "after_step"}},
+        "additionalProperties": False,
+    },
     "Cancelled": _object({"message_id": _ID, "status": _STATUS}),
     "Description": {"type": "object"},
     "Health": _object({"status": {"const": "ok"}}),
@@ -162,5 +171,12 @@ SHAPES: Final[Schema] = {
             "active_message_id": {**_ID, "description": "409: what the conversation is busy with"},
         },
     ),
+    "ToolAnswer": {
+        "oneOf": [
+            _object({"approve": _FLAG}),
+            _object({"result": {}}),
+            _object({"error": {**_TEXT, "minLength": 1}}),
+        ]
+    },
     "Usage": _object({field.name: _USAGE.get(field.name, _COUNT) for field in fields(Usage)}),
 }

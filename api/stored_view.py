@@ -28,7 +28,7 @@ def snapshot_of(row: StoredMessage) -> Fields:
         "status": row.status,
         "text": row.text if row.content is None else content.text_of(row.content),
         "reasoning": row.reasoning,
-        "tool_calls": [_call(call) for call in row.tool_calls],
+        "tool_calls": [shown_call(call) for call in row.tool_calls],
         "usage": usage_of(row),
         "error": row.error,
         "attempt": row.attempt,
@@ -70,7 +70,8 @@ def lost(row: StoredMessage) -> StoredMessage:
     return replace(row, status=Status.FAILED, error=_LOST, attempt=last.attempt, last_event_id=last)
 
 
-def _call(call: StoredCall) -> Fields:
+def shown_call(call: StoredCall) -> Fields:
+    """Return what clients see of a tool call."""
     return {
         "tool_call_id": call.tool_call_id,
         "step": call.step,
@@ -78,6 +79,9 @@ def _call(call: StoredCall) -> Fields:
         "arguments": call.arguments,
         "result": call.result,
         "error": call.error,
+        "ended": call.answered,
+        "needs": call.needs,
+        "running": call.running,
     }
 
 

@@ -33,11 +33,13 @@ from rejoin.shared.errors import (
     Unavailable,
 )
 from rejoin.shared.fold import Message
+from rejoin.shared.tool_calls import CallState, calls_of, open_calls
 
 __all__ = [
     "Accepted",
     "BadRequest",
     "Busy",
+    "CallState",
     "Client",
     "Conflict",
     "Conversation",
@@ -57,4 +59,6 @@ __all__ = [
     "UnexpectedReply",
     "Unreachable",
     "WaitingFor",
+    "calls_of",
+    "open_calls",
 ]

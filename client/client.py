@@ -1,4 +1,4 @@
-"""The Python client: send, tail, cancel, look; every call bears lost connections by itself."""
+"""The Python client: send, tail, answer, cancel; every call bears lost connections by itself."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from rejoin.client.replies import (
     Snapshot,
 )
 from rejoin.client.tail import OnDrop, Tail
+from rejoin.client.tool_answer import NO_RESULT, body_of
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.ids import EventId
 
@@ -22,13 +23,16 @@ SEND_PATIENCE_SECONDS: Final = 30.0
 TAIL_PATIENCE_SECONDS: Final = 120.0
 LONGEST_WAIT_SECONDS: Final = 60.0
 
+_JSON: Final = {"Content-Type": "application/json"}
+
 IfBusy = Literal["enqueue", "interrupt", "reject"]
 
 
 class Options(TypedDict, total=False):
     """How to answer, passed on in the provider's own form; `metadata` is kept with the message.
 
-    `fallbacks`: models to go on with, in order, when the first one cannot.
+    `fallbacks`: models to go on with, in order, when the first one cannot. `tools`: names of
+    registered ones, and `{"name", "description", "parameters"}` of those that you run yourself.
     """
 
     system: str
@@ -39,6 +43,7 @@ class Options(TypedDict, total=False):
     reasoning_effort: str
     response_format: Mapping[str, object]
     fallbacks: list[str]
+    tools: Sequence[str | Mapping[str, object]]
     metadata: dict[str, str]
 
 
@@ -98,7 +103,7 @@ class Client:
         elif turns is not None:
             body["messages"] = [dict(turn) for turn in turns]
         headers = {
-            "Content-Type": "application/json",
+            **_JSON,
             "Accept": "application/json",
             "Idempotency-Key": idempotency_key or str(uuid.uuid4()),
         }
@@ -133,15 +138,45 @@ class Client:
             on_drop=on_drop,
         )
 
-    async def cancel(self, message_id: str) -> None:
+    async def answer_tool(
+        self,
+        message_id: str,
+        tool_call_id: str,
+        *,
+        approve: bool | None = None,
+        result: object = NO_RESULT,
+        error: str | None = None,
+    ) -> None:
+        """Answer a call that waits, in one of three ways; the same answer again is one answer.
+
+        `approve` where its `tool_waiting` needs `approval`; where it needs `result`, what the
+        tool returned (anything that JSON has, None too) or the `error` that it failed with.
+
+        Raises:
+            BadRequest: not one of the three, or not what the call needs.
+            Conflict: another answer stands, its deadline has passed, or the message has ended.
+            NotFound: there is no such message, or no such call of it waits.
+            Unavailable, Unreachable, UnexpectedReply: as `send`.
+        """
+        path = ("messages", message_id, "tools", tool_call_id)
+        body = body_of(approve=approve, result=result, error=error)
+        await self._exchange.ask("POST", *path, body=body, headers=_JSON)
+
+    async def cancel(self, message_id: str, *, after_step: bool = False) -> None:
         """Stop generating; the text so far stays. Asked twice it is one cancel.
+
+        With `after_step` the model call that runs, and its tools, may end first.
 
         Raises:
             Conflict: the message has ended otherwise.
             NotFound: there is no such message.
             Unavailable, Unreachable, UnexpectedReply: as `send`.
         """
-        await self._exchange.ask("POST", "messages", message_id, "cancel")
+        body = {"mode": "after_step"} if after_step else None
+        headers = _JSON if after_step else None
+        await self._exchange.ask(
+            "POST", "messages", message_id, "cancel", body=body, headers=headers
+        )
 
     async def snapshot(self, message_id: str, *, wait_seconds: float = 0) -> Snapshot:
         """Return the message so far, after its end or at most `wait_seconds` (60 at most).

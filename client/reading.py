@@ -11,7 +11,8 @@ from rejoin.shared.fold import Message
 class Change:
     """What one event did: text it added at the end, or that text was taken back before it.
 
-    Thinking that is taken back counts too. After `taken_back` the message itself is what stands.
+    Thinking and events of tools that are taken back count too. After `taken_back` the message
+    itself is what stands.
     """
 
     event: Event
@@ -31,9 +32,18 @@ async def changes(tail: Tail, message: Message) -> AsyncIterator[Change]:
             added = str(event.data["text"]) if event.name == "text" else ""
             yield Change(event, added=added)
             continue
-        before = message.text, message.reasoning
+        before = _standing(message)
         message.add(event.id, event.name, event.data)
         if message.gap:
             message.kept.clear()
             tail.start_over()
-        yield Change(event, taken_back=(message.text, message.reasoning) != before)
+        yield Change(event, taken_back=_standing(message) != before)
+
+
+def _standing(message: Message) -> tuple[object, ...]:
+    tools = [
+        (event.name, event.fields)
+        for event in message.kept
+        if event.name.startswith("tool_") or event.name == "data"
+    ]
+    return message.text, message.reasoning, tools

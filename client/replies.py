@@ -76,6 +76,7 @@ class Turn(_Reply):
     status: str | None = None
     text: str | None = None
     reasoning: str | None = None
+    tool_calls: list[Json] = []
     usage: Json | None = None
     error: Json | None = None
     created_at: str | None = None

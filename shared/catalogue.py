@@ -15,7 +15,9 @@ from rejoin.shared.providers import REGISTRY
 
 MAX_MODEL_CHARS: Final = 256
 DEMO_RATE: Final = 20.0
+AGENTS: Final = "agent"  # where a provider's name is: `agent/NAME`
 
+_AGENT: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _RATE: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 
@@ -94,7 +96,7 @@ def providers(environ: Mapping[str, str] = os.environ) -> list[ProviderState]:
 
 
 def check_model(model: str) -> None:
-    """Refuse a model name that no worker could use; ask no provider whether it has it.
+    """Refuse a model name that no worker could use; ask nobody whether the model exists.
 
     Raises:
         BadRequest: it is no name at all, or the parameters of `demo/echo` are wrong.
@@ -105,10 +107,22 @@ def check_model(model: str) -> None:
     if " " in model or not model.isprintable():
         raise _bad("a model's name has no white space and no control characters")
     provider, _, name = model.partition("/")
+    if is_agent(model) and is_agent_name(name):
+        return
     if not name or provider not in {entry.name for entry in REGISTRY}:
         raise NotFound(f"there is no model {model}")
     if provider == "demo":
         parse_demo_rate(name)
+
+
+def is_agent(model: str) -> bool:
+    """Whether the name is that of an agent, `agent/NAME`, and no provider's."""
+    return model.partition("/")[0] == AGENTS
+
+
+def is_agent_name(name: str) -> bool:
+    """Whether an agent may have the name: 1 to 64 letters, digits, `_`, `.` and `-`."""
+    return _AGENT.fullmatch(name) is not None
 
 
 def parse_demo_rate(name: str) -> float:

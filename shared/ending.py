@@ -1,6 +1,7 @@
 """Ends a message that no worker runs, and sees to what follows: the next one's turn, the job."""
 
 import contextlib
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -16,8 +17,10 @@ from rejoin.shared.errors import (
 )
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
-from rejoin.shared.opening import Entry, frames, opening
+from rejoin.shared.opening import frames, opening
 from rejoin.shared.spent import guessed, spent_of
+from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState, open_calls
+from rejoin.shared.tool_events import ToolError
 
 _TRIES: Final = 3  # a cancel or a claim that came in between; neither comes a third time
 
@@ -114,7 +117,11 @@ async def _claim_and_end(
     )
     found = await stored.load(ender.redis, message_id)
     message = fold(found.frames)
-    reason = "cancelled" if claim.cancel_asked or failure is None else failure.code.value
+    end: Done | Failed
+    if failure is None or claim.cancel_asked or claim.cancel_after_step:
+        end, reason = Done(FinishReason.CANCELLED, len(message.text)), "cancelled"
+    else:
+        end, reason = failure, failure.code.value
     entries = opening(
         found.record,
         claim.attempt,
@@ -125,8 +132,7 @@ async def _claim_and_end(
     )
     await prices.load_for(guessed(message, message.all_calls))
     usage = spent_of(message, found.readable_request)
-    entries += _last_events(message, usage, None if claim.cancel_asked else failure)
-    end = entries[-1][0]
+    entries += [(event, b"") for event in _last_events(message, usage, end)]
     await log.append(
         ender.redis,
         log.Batch(
@@ -139,12 +145,30 @@ async def _claim_and_end(
     )
 
 
-def _last_events(message: Message, usage: Usage | None, failure: Failed | None) -> list[Entry]:
-    events: list[Event] = []
-    if failure is None or message.last_event_id is not None:
+def _last_events(message: Message, usage: Usage | None, end: Done | Failed) -> list[Event]:
+    events = list[Event](close_calls(open_calls(message), end))
+    if isinstance(end, Done) or message.last_event_id is not None:
         events.append(usage or Usage())
-    events.append(failure or Done(FinishReason.CANCELLED, len(message.text)))
-    return [(event, b"") for event in events]
+    return [*events, end]
+
+
+def close_calls(calls: Iterable[CallState], end: Done | Failed) -> list[ToolError]:
+    """Return what closes the open calls of a message that ends so, before its `usage`.
+
+    Of one whose tool was running nobody knows what it did.
+    """
+    if isinstance(end, Failed):
+        why = f"the message failed: {end.message}"
+    elif end.finish_reason is FinishReason.CANCELLED:
+        why = "the message was cancelled"
+    else:
+        why = f"the message ended: {end.finish_reason.value}"
+    return [
+        ToolError(
+            call.tool_call_id, call.name, f"{UNKNOWN_OUTCOME}: {why}" if call.started else why
+        )
+        for call in calls
+    ]
 
 
 def ending_of(event: Event) -> str:

@@ -18,6 +18,7 @@ RejoinError
 │   └── CancelAsked         an end other than a cancelled one, while a cancel is set
 ├── NotItsTurn              another message of its conversation is before it
 ├── RequestUnreadable       an accepted request is gone, or of another version
+├── ToolError               a tool failed or was refused: the model is told
 ├── ProviderError           the provider could not, or would not: a `failed` code
 └── SettingsError           a setting is wrong: its name, how to mend it
 """
@@ -115,6 +116,10 @@ class NotItsTurn(RejoinError):
 
 class RequestUnreadable(RejoinError):
     """An accepted request is gone, or was written by another version: nobody can answer it."""
+
+
+class ToolError(RejoinError):
+    """A tool failed, or refused; its text is shown to the model and to clients."""
 
 
 class ProviderError(RejoinError):

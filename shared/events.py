@@ -1,4 +1,7 @@
-"""The events of a message's log, a frozen class each, and the codes of `failed`."""
+"""The events of a message's log, a frozen class each, and the codes of `failed`.
+
+Those of tools are in tool_events.py.
+"""
 
 import dataclasses
 import json
@@ -109,50 +112,6 @@ class Reasoning:
     def json(self) -> str:
         """Encode without the generic walk."""
         return f'{{"text":{_string(self.text)}}}'
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall(_Plain):
-    """The model asks for a tool, its arguments complete."""
-
-    name: ClassVar[str] = "tool_call"
-    tool_call_id: str
-    tool: str
-    arguments: dict[str, object]
-
-    def json(self) -> str:
-        """Encode it; the tool's name is `name` there."""
-        return dumps(
-            {"tool_call_id": self.tool_call_id, "name": self.tool, "arguments": self.arguments}
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult(_Plain):
-    """A tool returned."""
-
-    name: ClassVar[str] = "tool_result"
-    tool_call_id: str
-    tool: str
-    result: object
-
-    def json(self) -> str:
-        """Encode it; the tool's name is `name` there."""
-        return dumps({"tool_call_id": self.tool_call_id, "name": self.tool, "result": self.result})
-
-
-@dataclass(frozen=True, slots=True)
-class ToolError(_Plain):
-    """A tool failed or was refused."""
-
-    name: ClassVar[str] = "tool_error"
-    tool_call_id: str
-    tool: str
-    error: object
-
-    def json(self) -> str:
-        """Encode it; the tool's name is `name` there."""
-        return dumps({"tool_call_id": self.tool_call_id, "name": self.tool, "error": self.error})
 
 
 @dataclass(frozen=True, slots=True)

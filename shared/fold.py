@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from rejoin.shared.events import dumps
 from rejoin.shared.frames import Frame, split
 from rejoin.shared.ids import EventId
 
@@ -76,23 +77,25 @@ class Message:
         event = Kept(event_id, name, fields, private or {})
         match name:  # the most frequent ones first
             case "text":
+                if private:
+                    self._note_shown(private)
                 self._text_chars += len(str(fields["text"]))
-                if private:
-                    self._note_shown(private)
             case "reasoning":
-                self._reasoning_chars += len(str(fields["text"]))
                 if private:
                     self._note_shown(private)
+                self._reasoning_chars += len(str(fields["text"]))
             case "start" | "reset":
                 self._begin(event)
+            case "tool_call":
+                self._count_call(event)
             case "step":
                 self.rejected = {}
-                used = event.private.get("usage")
-                if isinstance(used, dict):
-                    self._end_call(used)
+                self._end_call(event.private.get("usage"))
                 self._next_call()
             case "usage":
                 self._break_off(event.private.get("usage"))
+            case "data" | "tool_start" | "tool_result" | "tool_error" if private:
+                self._note_shown(private)
         self.kept.append(event)
 
     def _begin(self, event: Kept) -> None:
@@ -107,6 +110,20 @@ class Message:
             self._take_back(event)
         if event.id is not None:
             self._note_attempt(event)
+
+    def _count_call(self, event: Kept) -> None:
+        if "agent" in event.private:  # no model's words
+            if "used" in event.private:
+                self._end_call(event.private["used"])
+                self._next_call()
+        elif "usage" in event.private:
+            # The last one of its model call, which is over with it.
+            self._end_call(event.private["usage"])
+            self._next_call()
+        else:
+            self._note_shown(event.private)
+            self._text_chars += len(str(event.fields["name"]))
+            self._text_chars += len(dumps(event.fields["arguments"]))
 
     @property
     def all_calls(self) -> list[Call]:
@@ -130,11 +147,17 @@ class Message:
         self._shown_chars = None
 
     def _note_shown(self, private: Fields) -> None:
+        """Take what a worker noted: what the call was shown, or what an agent's calls used."""
+        if "usage" in private:
+            self._end_call(private["usage"])
+            self._next_call()
         if isinstance(shown := private.get("shown_chars"), int):
+            self._next_call()
             self._shown_chars = shown
 
-    def _end_call(self, used: Fields) -> None:
-        self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
+    def _end_call(self, used: object) -> None:
+        if isinstance(used, dict):
+            self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
 
     def _note_rejected(self, reset: Kept) -> None:
         model = str(reset.fields.get("model"))

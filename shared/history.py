@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 from uuid import UUID, uuid5
@@ -13,8 +12,8 @@ from rejoin.shared.fold import Message
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import attempts_of
+from rejoin.shared.tool_calls import calls_of
 
-_OF_CALLS = ("tool_call", "tool_result", "tool_error")
 _OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
 
 
@@ -49,7 +48,7 @@ def _answer(
     parent_id: str | None,
     place: int,
 ) -> StoredMessage:
-    end, calls = message.end, _calls(message)
+    end, calls = message.end, calls_in(message)
     failed = end is not None and end.name == "failed"
     finished_at = record.finished_at
     return StoredMessage(
@@ -121,19 +120,19 @@ def _steps(message: Message, calls: Sequence[StoredCall]) -> Sequence[StoredStep
     return steps if telling else []
 
 
-def _calls(message: Message) -> Sequence[StoredCall]:
-    calls: dict[str, StoredCall] = {}
-    step = 1
-    for event in message.kept:
-        if event.name == "step":
-            step += 1
-        elif event.name in _OF_CALLS:
-            fields = event.fields
-            call_id = str(fields.get("tool_call_id"))
-            if event.name == "tool_call":
-                name, arguments = str(fields["name"]), cast(Fields, fields["arguments"])
-                calls[call_id] = StoredCall(call_id, step, name, arguments)
-            elif call_id in calls:
-                result, error = fields.get("result"), fields.get("error")
-                calls[call_id] = replace(calls[call_id], result=result, error=error)
-    return list(calls.values())
+def calls_in(message: Message) -> list[StoredCall]:
+    """Return the tool calls of a message so far, each with how far it came."""
+    return [
+        StoredCall(
+            call.tool_call_id,
+            call.step,
+            call.name,
+            call.arguments,
+            result=call.result,
+            error=call.error,
+            ended=call.ended is not None,
+            needs=call.waits if call.ended is None and not call.started else None,
+            running=call.started and call.ended is None,
+        )
+        for call in calls_of(message)
+    ]

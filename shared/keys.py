@@ -4,13 +4,15 @@ from typing import Final
 
 # The queue's side: one server, whatever happens to the logs.
 QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it may be claimed
-OWNERS: Final = "rejoin:owners"  # hash: message id, the token of the lease that runs it
+# hash: message id, the token of the lease that runs it; "woken ID": to be due when given back
+OWNERS: Final = "rejoin:owners"
 WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
 OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
 UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (or leased until)
 RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to delete old history
 REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
 LISTS: Final = "rejoin:lists"  # string: the worker whose turn it is to ask for models
+REGISTERED: Final = "rejoin:registered"  # zset: a tool or an agent, when a worker last had it
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
 
@@ -29,14 +31,19 @@ def request(message_id: str) -> str:
     return f"rejoin:{{{message_id}}}:request"
 
 
+def answers(message_id: str) -> str:
+    """What the message's tool calls wait for, and how they were answered: a hash (waiting.py)."""
+    return f"rejoin:{{{message_id}}}:answers"
+
+
 def live(message_id: str) -> str:
     """The channel on which the message's frames are published."""
     return f"rejoin:{{{message_id}}}:live"
 
 
-def of_message(message_id: str) -> tuple[str, str, str]:
-    """All keys that hold a message: its log, its record, its request."""
-    return log(message_id), record(message_id), request(message_id)
+def of_message(message_id: str) -> tuple[str, str, str, str]:
+    """All keys that hold a message: its log, its record, its request, its answers."""
+    return log(message_id), record(message_id), request(message_id), answers(message_id)
 
 
 def turns(conversation_id: str) -> str:

@@ -24,6 +24,9 @@ from rejoin.shared.ids import EventId
 PAGE: Final = 500  # events a read: the socket's timeout spans a whole reply
 
 _MOST: Final = 2**63
+_KEYS: Final = 5  # of the append's script
+_NOW: Final = 1  # how the script tells a cancel's mode; 0: none is set
+_AFTER_STEP: Final = 2
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,8 @@ class Batch(NamedTuple):
     """Events of one attempt for one append: no holes, not empty.
 
     `token` is the claim's. `ending` is how the batch's last event ends the message (`done`,
-    `failed`, `cancelled`) or empty; `life_seconds` is what the message's keys live from now.
+    `failed`, `cancelled`), `step` where it finishes a step and the message goes on, or empty;
+    `life_seconds` is what the message's keys live from now.
     """
 
     message_id: str
@@ -60,6 +64,7 @@ class Batch(NamedTuple):
             keys.record(message_id),
             keys.live(message_id),
             keys.request(message_id),
+            keys.answers(message_id),
             first.attempt,
             self.token,
             first.sequence,
@@ -72,10 +77,14 @@ class Batch(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What an append tells: whether a cancel was asked for, and the bytes the log holds."""
+    """What an append tells: whether a cancel was asked for, and the bytes the log holds.
+
+    `cancel_asked` is at once, `cancel_after_step` when the present step has ended.
+    """
 
     cancel_asked: bool
     log_bytes: int
+    cancel_after_step: bool = False
 
 
 async def append(redis: Redis, batch: Batch) -> Appended:
@@ -116,9 +125,11 @@ async def append_all(redis: Redis, batches: Sequence[Batch]) -> list[Appended | 
                 continue
             status, cancel, log_bytes = cast(tuple[bytes, int, int], reply)
             refused = _REFUSED.get(status)
-            outcomes.append(
-                Appended(bool(cancel), log_bytes) if refused is None else refused(batch.message_id)
-            )
+            if refused is None:
+                appended = Appended(cancel == _NOW, log_bytes, cancel == _AFTER_STEP)
+                outcomes.append(appended)
+            else:
+                outcomes.append(refused(batch.message_id))
         return outcomes
 
 
@@ -126,7 +137,7 @@ async def _send(redis: Redis, batches: Sequence[Batch]) -> list[object]:
     digest = scripts.digest("log/append")
     pipeline = redis.pipeline(transaction=False)
     for batch in batches:
-        pipeline.execute_command("EVALSHA", digest, 4, *batch.command())
+        pipeline.execute_command("EVALSHA", digest, _KEYS, *batch.command())
     return cast(list[object], await pipeline.execute(raise_on_error=False))
 
 

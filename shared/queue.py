@@ -164,8 +164,12 @@ async def renew(redis: Redis, leases: Mapping[str, str], *, lease_seconds: float
     return [message_id.decode() for message_id in cast(Sequence[bytes], lost)]
 
 
-async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 0) -> bool:
+async def release(
+    redis: Redis, message_id: str, token: str, *, delay_ms: int = 0, due_ms: int = 0
+) -> bool:
     """Give a job back, due in `delay_ms`; False where it was not the caller's (any more).
+
+    Not before `due_ms` by Redis' clock, either. One that was woken meanwhile is due at once.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
@@ -176,7 +180,24 @@ async def release(redis: Redis, message_id: str, token: str, *, delay_ms: int = 
                 redis,
                 "queue/release",
                 [keys.QUEUE, keys.OWNERS, keys.WAKE],
-                [message_id, token, delay_ms, _MOST_WAKE_TOKENS],
+                [message_id, token, delay_ms, due_ms, _MOST_WAKE_TOKENS],
+            )
+        )
+
+
+async def wake(redis: Redis, message_id: str) -> bool:
+    """Let a job that is put off be due at once; False where it runs, and is due when given back.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        return bool(
+            await scripts.run(
+                redis,
+                "queue/wake",
+                [keys.QUEUE, keys.OWNERS, keys.WAKE],
+                [message_id, _MOST_WAKE_TOKENS],
             )
         )
 
@@ -248,6 +269,34 @@ async def unqueued(redis: Redis, rank: int, count: int) -> tuple[int, list[tuple
     looked, *found = cast(list[bytes], reply)
     pairs = zip(found[::2], found[1::2], strict=True)
     return int(looked), [(message_id.decode(), int(float(at))) for message_id, at in pairs]
+
+
+async def long_put_off(redis: Redis, seconds: float, rank: int, count: int) -> list[str]:
+    """Return `count` messages from `rank` on whose jobs are due in more than `seconds`.
+
+    Where that is a lease nobody runs them.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    with redis_or_away():
+        now, _ = cast(tuple[int, int], await redis.time())
+        later = f"({(now + 1 + seconds) * 1000}"
+        found = await redis.zrangebyscore(keys.QUEUE, later, "+inf", start=rank, num=count)
+    return [message_id.decode() for message_id in cast(Sequence[bytes], found)]
+
+
+async def let_jobs_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
+    """Let these messages' jobs live so long from now, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for message_id in message_ids:
+            pipeline.expire(keys.job(message_id), life_seconds)
+        await pipeline.execute()
 
 
 async def take_turn(redis: Redis, name: str, who: str, *, seconds: float) -> bool:

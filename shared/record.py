@@ -13,14 +13,16 @@ from rejoin.shared.errors import (
     Fenced,
     LogEnded,
     MessageMissing,
-    RequestUnreadable,
     Unavailable,
 )
-from rejoin.shared.request import StoredRequest
+from rejoin.shared.request import StoredRequest, read_request
 
 # How long after its index entry a message may still be accepted: whoever finds an older entry
 # without a record may drop it, and nothing is accepted behind its back.
 ACCEPT_WITHIN_MS: Final = 30_000
+
+_NOW: Final = 1  # how scripts tell a cancel's mode; 0: none is set
+_AFTER_STEP: Final = 2
 
 
 class Status(StrEnum):
@@ -39,7 +41,11 @@ ENDED: Final = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message's record as it was read; times in ms since the epoch."""
+    """A message's record as it was read; times in ms since the epoch.
+
+    `cancel_asked`: a cancel is set, of either mode. `waited_ms` is for how long it held no worker
+    while it waited for answers, up to its last claim.
+    """
 
     message_id: str
     owner: str
@@ -52,6 +58,7 @@ class Record:
     cancel_asked: bool
     started_at: int | None
     finished_at: int | None
+    waited_ms: int = 0
 
     @property
     def ended(self) -> bool:
@@ -63,6 +70,7 @@ class Claim(NamedTuple):
     """A claim that was won: its attempt, whether a cancel is set, runs lost with their worker.
 
     And the conversation, for the claimer to ask at once whether it is the message's turn.
+    `cancel_asked` is at once, `cancel_after_step` when the present step has ended.
     """
 
     attempt: int
@@ -70,6 +78,7 @@ class Claim(NamedTuple):
     cancel_asked: bool
     lost_runs: int
     conversation_id: str = ""
+    cancel_after_step: bool = False
 
 
 async def accept(
@@ -161,20 +170,6 @@ async def load_request(redis: Redis, message_id: str) -> StoredRequest:
         return read_request(cast(bytes | None, await redis.get(keys.request(message_id))))
 
 
-def read_request(text: bytes | None) -> StoredRequest:
-    """Return the request that was stored as `text`.
-
-    Raises:
-        RequestUnreadable: it is gone, or another version wrote it in another form.
-    """
-    if text is None:
-        raise RequestUnreadable("the accepted request is gone")
-    try:
-        return StoredRequest.decode(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestUnreadable("the accepted request is of another version") from error
-
-
 async def claim(
     redis: Redis,
     message_id: str,
@@ -206,7 +201,12 @@ def claiming(
     message_id: str, token: str, worker_id: str, life_seconds: int, seen: int, held: Claim | None
 ) -> scripts.Call:
     """The call of `claim`, to be sent with others in one round trip."""
-    names = [keys.record(message_id), keys.log(message_id), keys.request(message_id)]
+    names = [
+        keys.record(message_id),
+        keys.log(message_id),
+        keys.request(message_id),
+        keys.answers(message_id),
+    ]
     under = held.token if held else ""
     return scripts.Call("log/claim", names, [token, worker_id, seen, life_seconds * 1000, under])
 
@@ -226,7 +226,9 @@ def claimed(message_id: str, token: str, reply: object) -> Claim:
         raise LogEnded(message_id)
     if status == b"fenced":
         raise Fenced(message_id)
-    return Claim(int(attempt), token, bool(cancel), lost, conversation_id.decode())
+    return Claim(
+        int(attempt), token, cancel == _NOW, lost, conversation_id.decode(), cancel == _AFTER_STEP
+    )
 
 
 async def hand_over(redis: Redis, message_id: str, token: str) -> bool:
@@ -239,9 +241,10 @@ async def hand_over(redis: Redis, message_id: str, token: str) -> bool:
         return bool(await scripts.run(redis, "log/release", [keys.record(message_id)], [token]))
 
 
-async def cancel(redis: Redis, message_id: str) -> Status | None:
+async def cancel(redis: Redis, message_id: str, *, after_step: bool = False) -> Status | None:
     """Ask for the message's end and tell the workers; a repeat only tells again.
 
+    `after_step` lets the present step end first; it never puts off a cancel that is set already.
     Returns None where the cancel is set, else how the message had ended already.
 
     Raises:
@@ -250,7 +253,10 @@ async def cancel(redis: Redis, message_id: str) -> Status | None:
     """
     with redis_or_away():
         reply = await scripts.run(
-            redis, "log/cancel", [keys.record(message_id)], [keys.CANCELS, message_id]
+            redis,
+            "log/cancel",
+            [keys.record(message_id)],
+            [keys.CANCELS, message_id, "after_step" if after_step else "now"],
         )
     status, ended = cast(tuple[bytes, bytes], reply)
     if status == b"missing":
@@ -259,7 +265,7 @@ async def cancel(redis: Redis, message_id: str) -> Status | None:
 
 
 async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
-    """Those of the messages for which a cancel is set, in one round trip.
+    """Those of the messages that are to be cancelled at once, in one round trip.
 
     Raises:
         LogUnavailable: Redis is away.
@@ -267,9 +273,13 @@ async def cancelled_of(redis: Redis, message_ids: list[str]) -> list[str]:
     with redis_or_away():
         pipeline = redis.pipeline(transaction=False)
         for message_id in message_ids:
-            pipeline.hexists(keys.record(message_id), "cancel")
-        flags = cast(list[int], await pipeline.execute())
-    return [message_id for message_id, flag in zip(message_ids, flags, strict=True) if flag]
+            pipeline.hget(keys.record(message_id), "cancel")
+        modes = cast(list[bytes | None], await pipeline.execute())
+    return [
+        message_id
+        for message_id, mode in zip(message_ids, modes, strict=True)
+        if mode not in (None, b"after_step")
+    ]
 
 
 def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
@@ -284,6 +294,8 @@ def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
     attempt = number("attempt") or 0
     ended = fields.get("ended")
     running = Status.STREAMING if attempt else Status.QUEUED
+    if "parked_at" in fields:
+        running = Status.WAITING
     return Record(
         message_id=message_id,
         owner=fields["owner"],
@@ -296,4 +308,5 @@ def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
         cancel_asked="cancel" in fields,
         started_at=number("started_at"),
         finished_at=number("finished_at"),
+        waited_ms=number("waited_ms") or 0,
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from rejoin.shared import content
 from rejoin.shared.content import Content, chars_of
+from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.events import dumps
 
 
@@ -34,6 +35,15 @@ class ResponseFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool that the client runs itself; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRequest:
     """What a worker needs to answer a message. None: the provider's own default.
 
@@ -42,6 +52,7 @@ class StoredRequest:
     begin one. `turns` are the caller's own; with `regenerate` there are none, and the message
     answers the same turn as the one that it names. `beside` is the message with which the parent
     was sent, where that is a turn that was not saved yet: only that one's request has it.
+    `tools` are names of registered ones, and definitions of the client's own.
     """
 
     model: str
@@ -58,6 +69,7 @@ class StoredRequest:
     parent_id: str | None = None
     regenerate: str | None = None
     beside: str | None = None
+    tools: list[str | ToolDefinition] = field(default_factory=list)
 
     def encode(self) -> str:
         """Return it as JSON."""
@@ -86,7 +98,25 @@ class StoredRequest:
             fields["system"] = content.decode(fields["system"])
         if fields.get("response_format") is not None:
             fields["response_format"] = ResponseFormat(**fields["response_format"])
+        fields["tools"] = [
+            tool if isinstance(tool, str) else ToolDefinition(**tool)
+            for tool in fields.get("tools", ())
+        ]
         return cls(**fields)
+
+
+def read_request(text: bytes | None) -> StoredRequest:
+    """Return the request that was stored as `text`.
+
+    Raises:
+        RequestUnreadable: it is gone, or another version wrote it in another form.
+    """
+    if text is None:
+        raise RequestUnreadable("the accepted request is gone")
+    try:
+        return StoredRequest.decode(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestUnreadable("the accepted request is of another version") from error
 
 
 def shown_chars(request: StoredRequest) -> int:

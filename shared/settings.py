@@ -17,9 +17,6 @@ PREFIX: Final = "REJOIN_"
 # Promised by the contract, built by a later version: named, so that nobody waits for their effect.
 LATER: Final = frozenset(
     {
-        "REJOIN_TOOLS",
-        "REJOIN_AGENTS",
-        "REJOIN_TOOL_WAIT_SECONDS",
         "REJOIN_JWT_SECRET",
         "REJOIN_JWKS_URL",
     }
@@ -51,6 +48,12 @@ class Settings(BaseSettings):
     timeout_first_token: Seconds = 120
     timeout_idle: Seconds = 60
     timeout_total: Seconds = 3600
+    tools: Annotated[tuple[str, ...], NoDecode] = ()
+    agents: Annotated[tuple[str, ...], NoDecode] = ()
+    settings_file: Path | None = None
+    tool_wait_seconds: float = Field(default=86_400, gt=0, le=366 * 86_400, allow_inf_nan=False)
+    tool_output_bytes: int = Field(default=65_536, ge=64)
+    max_steps: int = Field(default=50, ge=1, le=10_000)
     drain_seconds: float = Field(default=20, ge=0, le=86_400, allow_inf_nan=False)
     log_ttl_seconds: int = Field(default=3600, ge=1)
     open_ttl_seconds: int = Field(default=604_800, ge=60)
@@ -65,9 +68,9 @@ class Settings(BaseSettings):
     auth: Literal["none", "jwt"] = "none"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "tools", "agents", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         """Take a comma-separated list, as an environment variable holds it."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from rejoin.shared import catalogue
 from rejoin.shared.events import Usage
 from rejoin.shared.fold import Call, Fields, Message
 from rejoin.shared.prices import Tokens, cost_of
@@ -52,7 +53,11 @@ def guessed(message: Message, calls: Iterable[Call]) -> set[str]:
 
     For these the request is needed, and their prices.
     """
-    return {str(message.attempts[call.attempt]["model"]) for call in calls if call.used is None}
+    return {
+        str(message.attempts[call.attempt]["model"])
+        for call in calls
+        if call.used is None and not _is_agents_own(message, call)
+    }
 
 
 def _by_attempt(
@@ -61,6 +66,8 @@ def _by_attempt(
     shown = shown_chars(request) if request else 0
     spent: list[Usage | None] = [None] * len(message.attempts)
     for call in calls:
+        if _is_agents_own(message, call):
+            continue
         if call.used is not None:
             used = Usage(**call.used)  # type: ignore[arg-type]  # as a worker wrote it
         else:
@@ -74,6 +81,13 @@ def _by_attempt(
             )
         spent[call.attempt] = total(spent[call.attempt], used)
     return spent
+
+
+def _is_agents_own(message: Message, call: Call) -> bool:
+    """Whether what was left is the words of an agent that was calling no model, which are free."""
+    if call.used is not None or call.shown_chars is not None:
+        return False
+    return catalogue.is_agent(str(message.attempts[call.attempt]["model"]))
 
 
 def estimated(

@@ -13,7 +13,7 @@ from rejoin.shared.errors import MessageMissing, RequestUnreadable
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.frames import Frame
 from rejoin.shared.record import Record
-from rejoin.shared.request import StoredRequest
+from rejoin.shared.request import StoredRequest, read_request
 from rejoin.shared.scripts import Call
 
 _LONG: Final = log.PAGE  # events that are folded beside the loop: a log has up to some 100,000
@@ -33,7 +33,7 @@ class Stored(NamedTuple):
         Raises:
             RequestUnreadable: it is gone, or another version wrote it in another form.
         """
-        return record.read_request(self.request_text)
+        return read_request(self.request_text)
 
     @property
     def readable_request(self) -> StoredRequest | None:
@@ -94,7 +94,7 @@ async def load_with_request(redis: Redis, message_id: str) -> tuple[Record, Stor
         pipeline.get(keys.request(message_id))
         fields, text = cast(tuple[dict[bytes, bytes], bytes | None], await pipeline.execute())
     found = record.parse(message_id, fields)
-    return None if found is None else (found, record.read_request(text))
+    return None if found is None else (found, read_request(text))
 
 
 async def fold_beside(frames: Sequence[Frame]) -> Message:

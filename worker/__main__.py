@@ -21,9 +21,15 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
 from rejoin.worker import check
+from rejoin.worker.agents.loading import load_agents
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
+from rejoin.worker.check_code import check_code
 from rejoin.worker.kit import Kit
+from rejoin.worker.leaving import leave
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.tools.loading import load_tools
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.writer import Appender
 
 _log = logging.getLogger(__name__)
@@ -36,6 +42,8 @@ def main() -> int:
         settings = load_settings()
         if asked.check_providers:
             return uvloop.run(check.check_providers(asked.call))
+        if asked.check_code:
+            return check_code(settings)
         url = settings.redis_url_of("worker")
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
@@ -52,14 +60,16 @@ def main() -> int:
     for sentence in unheeded():
         _log.warning("%s", sentence)
     try:
-        uvloop.run(_serve(settings, url))
+        # Before the loop: what is imported may take its time, or run a loop of its own.
+        tools, agents = Tools(load_tools(settings.tools)), Agents(load_agents(settings.agents))
+        uvloop.run(_serve(settings, url, tools, agents))
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 2
     return 0
 
 
-async def _serve(settings: Settings, url: str) -> None:
+async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> None:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = open_redis(url)
     arq_redis = ArqRedis(
@@ -81,7 +91,16 @@ async def _serve(settings: Settings, url: str) -> None:
             f"{state.name}/" for state in catalogue.providers() if state.configured
         )
         stack.push_async_callback(providers.aclose)
-        kit = Kit(settings, redis, Appender(redis), providers, worker_id, database)
+        kit = Kit(
+            settings,
+            redis,
+            Appender(redis),
+            providers,
+            worker_id,
+            database,
+            tools=tools,
+            agents=agents,
+        )
         stack.push_async_callback(kit.validation.aclose)
         worker = LeasedWorker(kit, arq_redis, blocking, url)
         loop = asyncio.get_running_loop()
@@ -90,9 +109,14 @@ async def _serve(settings: Settings, url: str) -> None:
         # What is there by now stays: no collection need look at all of it again.
         gc.collect()
         gc.freeze()
+        if tools.names():
+            _log.info("tools: %s", ", ".join(tools.names()))
+        if agents.names():
+            _log.info("agents: %s", ", ".join(agents.names()))
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
         await worker.main()
         _log.info("worker %s has stopped", worker_id)
+    await leave()
 
 
 def _arguments() -> argparse.Namespace:
@@ -100,6 +124,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="only look whether it could run")
     parser.add_argument(
         "--check-providers", action="store_true", help="only look whether they answer, in JSON"
+    )
+    parser.add_argument(
+        "--check-code", action="store_true", help="only list the tools and agents it has, in JSON"
     )
     parser.add_argument("--call", metavar="MODEL", help="with that: ask it for one token")
     return parser.parse_args()

@@ -29,6 +29,7 @@ from rejoin.worker.control import Control
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.leases import Leases
 from rejoin.worker.models import Lists
+from rejoin.worker.publishing import Publishing
 from rejoin.worker.reaper import Reaper
 from rejoin.worker.retention import Retention
 from rejoin.worker.run import Run
@@ -91,6 +92,7 @@ class LeasedWorker(Worker):
                 group.create_task(Reaper(self._kit).run()),
                 group.create_task(Retention(self._kit).run()),
                 group.create_task(Lists(self._kit).run()),
+                group.create_task(Publishing(self._kit).run()),
             ]
             saver = Saver(self._kit)
             saving = group.create_task(saver.run())

@@ -1,29 +1,33 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rejoin.shared import claiming, record
+from rejoin.shared.ending import close_calls
 from rejoin.shared.errors import CancelAsked, NotItsTurn
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.spent import spent_of, total
+from rejoin.shared.spent import spent_of
 from rejoin.shared.stored import Stored
+from rejoin.shared.tool_calls import CallState
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
 from rejoin.worker.writer import Writer
 
+TAKEOVER: Final = "takeover"
+ANSWERED: Final = "answered"
+
 
 class Finished(NamedTuple):
-    """A finished step: its event, what its call used, and what workers are told of it."""
+    """A finished step: its event, and what workers are told of it."""
 
     event: Step
-    used: Usage
     note: bytes
 
 
@@ -49,28 +53,32 @@ class Attempt:
         text_chars: int,
         step: Finished | None = None,
         unstepped: Usage | None = None,
+        open_calls: Iterable[CallState] = (),
     ) -> None:
         """Write the message's last events; a cancel that came first makes it a cancelled end.
 
         `step` is the last finished one, where there is one: it and the end are one append, so
         that a later attempt finds both or neither. `unstepped` is what this attempt's other
-        calls used, as far as its worker knows.
+        calls used, as far as its worker knows. `open_calls` are
+        closed with a `tool_error` each.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
-        entries: list[tuple[Event, bytes]] = []
+        entries: list[tuple[Event, bytes]] = [
+            (event, b"") for event in close_calls(open_calls, end)
+        ]
         if step is not None:
             entries.append((step.event, step.note))
-        if usage is not None:
-            entries.append((usage, usage_note(unstepped)))
+        bill: tuple[Event, bytes] = (usage or Usage(), usage_note(unstepped))
         try:
-            await self.writer.finish(*entries, (end, b""))
+            if usage is None:
+                await self.writer.finish(*entries, (end, b""))
+            else:
+                await self.writer.finish(*entries, bill, (end, b""))
         except CancelAsked:
             cancelled = Done(FinishReason.CANCELLED, text_chars)
-            if step is not None:
-                unstepped = total(unstepped, step.used)
-            await self.writer.finish((usage or Usage(), usage_note(unstepped)), (cancelled, b""))
+            await self.writer.finish(*entries, bill, (cancelled, b""))
 
 
 async def begin(
@@ -84,7 +92,7 @@ async def begin(
     may_claim: Callable[[], Awaitable[None]] | None = None,
     held: Claim | None = None,
     model: str | None = None,
-    reason: str = "takeover",
+    reason: str | None = None,
     used: Usage | None = None,
 ) -> Attempt:
     """Claim the message under `token`, read what is there, write the attempt's first events.
@@ -92,8 +100,9 @@ async def begin(
     `held` is the claim of a worker that begins again by itself; it is refused where another has
     claimed since. Without it, `conversation_id` is the message's, where the caller knows it, and
     `may_claim`, asked before every try, raises where the job is another's. `model` and `reason` are
-    told by the `reset`; `used` is noted in it for later attempts: what the calls of the attempt
-    before used that finished no step.
+    told by the `reset` (None: the one that goes on, and what the log says: `takeover` or
+    `answered`); `used` is noted in it for later attempts: what the calls of the attempt before used
+    that finished no step.
 
     Raises:
         MessageMissing: there is no such message (any more).
@@ -140,8 +149,8 @@ async def begin(
         worker_id=kit.worker_id,
         newest=before.newest,
         after=before.after,
-        reason=reason,
-        model=model,
+        reason=reason or (ANSWERED if before.answered else TAKEOVER),
+        model=model or before.model,
         used=used,
     ):
         writer.put(event, private)

@@ -13,8 +13,10 @@ from rejoin.shared.events import FailureCode, dumps
 from rejoin.shared.providers import REGISTRY
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.loading import load_agents
 from rejoin.worker.providers.base import ModelRequest, ReasoningChunk, TextChunk, Turn
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.tools.loading import load_tools
 
 LIST_SECONDS: Final = 10.0
 CALL_SECONDS: Final = 30.0
@@ -30,6 +32,8 @@ async def check(settings: Settings, url: str) -> int:
         with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
             await redis.ping()
         await schema.check(settings)
+        load_tools(settings.tools)
+        load_agents(settings.agents)
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 2

@@ -1,18 +1,20 @@
 """What a model is shown: the path to the request's parent, cut to its window, and the request."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rejoin.shared import catalogue, own_lists
-from rejoin.shared.db.rows import StoredCall, StoredMessage
+from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.events import dumps
 from rejoin.shared.own_lists import ListedModel
 from rejoin.shared.part_support import without_lacks
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.ancestors import ancestors
+from rejoin.worker.answered import AnsweredStep, steps_of, turns_of_steps
 from rejoin.worker.kit import Kit, insist
-from rejoin.worker.providers.base import ModelRequest, ToolCall, Turn
+from rejoin.worker.pairing import mended
+from rejoin.worker.providers.base import ModelRequest, Tool, Turn
 
 _CHARS_A_TOKEN: Final = 4
 
@@ -25,32 +27,43 @@ class Window(NamedTuple):
 
 
 class Context:
-    """What the calls of one message show their models; the path is read once, at the first."""
+    """What the calls of one message show their models; the path is read once, at the first.
 
-    def __init__(self, kit: Kit, found: Record, request: StoredRequest) -> None:
+    `tools` are those that all of them offer.
+    """
+
+    def __init__(
+        self, kit: Kit, found: Record, request: StoredRequest, tools: Sequence[Tool] = ()
+    ) -> None:
         self._kit = kit
         self._record = found
         self._request = request
+        self._tools = tools
         self._path: list[StoredMessage] | None = None
 
-    async def model_request(self, model: str, shown: Sequence[Turn] = ()) -> ModelRequest:
+    async def model_request(
+        self, model: str, steps: Sequence[AnsweredStep] = (), shown: Sequence[Turn] = ()
+    ) -> ModelRequest:
         """Return the call for `provider/name`, its model's own name still to be filled in.
 
-        `shown` are turns that follow the request's own.
+        `steps` are the message's own so far, and `shown` turns that follow them.
 
         Raises:
             NotFound: a message of the path is nowhere any more.
         """
         reference = self._record.message_id
+        shown = [*turns_of_steps(steps, model.partition("/")[0]), *shown]
         if self._request.parent_id is None:
-            return model_request(self._request, reference, shown=shown)
+            return model_request(self._request, reference, shown=shown, tools=self._tools)
         if self._path is None:
             self._path = await ancestors(self._kit, self._record, self._request)
         listed = await self._listed(model)
         sees = None if listed.capabilities is None else "vision" in listed.capabilities
         path = turns_of(self._path, model, sees=sees)
         window = _window(model, listed)
-        return model_request(self._request, reference, path=path, shown=shown, window=window)
+        return model_request(
+            self._request, reference, path=path, shown=shown, tools=self._tools, window=window
+        )
 
     async def _listed(self, model: str) -> ListedModel:
         """The model as its provider lists it, where our own catalogue does not know it whole."""
@@ -71,6 +84,7 @@ def model_request(
     *,
     path: Sequence[Turn] = (),
     shown: Sequence[Turn] = (),
+    tools: Sequence[Tool] = (),
     window: Window | None = None,
 ) -> ModelRequest:
     """The model call that an accepted request asks for, its model still to be named.
@@ -84,8 +98,9 @@ def model_request(
     )
     if window is not None:
         fixed = sum(turn.chars for turn in (*first, *shown)) + _format_chars(request)
+        fixed += sum(len(tool.description) + len(dumps(dict(tool.parameters))) for tool in tools)
         path = cut(path, own, _room(window, request.max_tokens) - fixed)
-    return ModelRequest(
+    made = ModelRequest(
         model="",
         turns=[*first, *path, *own, *shown],
         temperature=request.temperature,
@@ -94,8 +109,10 @@ def model_request(
         stop=tuple(request.stop),
         reasoning_effort=request.reasoning_effort,
         response_format=request.response_format,
+        tools=tools,
         reference=reference,
     )
+    return mended(made)
 
 
 def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = None) -> list[Turn]:
@@ -107,7 +124,7 @@ def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = N
     turns: list[Turn] = []
     for message in path:
         if message.role == "assistant":
-            turns += _answer(message, provider)
+            turns += turns_of_steps(steps_of(message), provider)
         elif message.content is not None:
             taken = without_lacks(message.content, model, sees=sees)
             turns.append(Turn(message.role, taken))
@@ -156,39 +173,3 @@ def _room(window: Window, max_tokens: int | None) -> int:
 def _format_chars(request: StoredRequest) -> int:
     wanted = request.response_format
     return 0 if wanted is None else len(dumps(wanted.schema))
-
-
-def _answer(message: StoredMessage, provider: str) -> Iterator[Turn]:
-    """An answer step by step, each with its calls and their results; nothing where it is empty.
-
-    A call that nobody answered is left out: no provider takes it.
-    """
-    steps = dict(enumerate(message.steps, 1))
-    answered: dict[int, list[StoredCall]] = {}
-    for call in message.tool_calls:
-        calls = answered.setdefault(call.step, [])
-        if call.result is not None or call.error is not None:
-            calls.append(call)
-    text, thinking, rest = "", list[Mapping[str, object]](), message.text
-    last = max(len(steps) + 1, *answered) if answered else len(steps) + 1
-    for number in range(1, last + 1):
-        step = steps.get(number)
-        size = step.text_chars if step is not None else len(rest)
-        text, rest = text + rest[:size], rest[size:]
-        if step is not None and step.model.partition("/")[0] == provider:
-            thinking += step.thinking
-        calls = answered.get(number, [])
-        if not calls and number < last:
-            continue  # it goes on in the next
-        if calls or text.strip():
-            asked = (ToolCall(call.tool_call_id, call.name, call.arguments) for call in calls)
-            yield Turn("assistant", text, tuple(asked), thinking=tuple(thinking))
-            yield from map(_result, calls)
-        text, thinking = "", []
-
-
-def _result(call: StoredCall) -> Turn:
-    failed = call.error is not None
-    said = call.error if failed else call.result
-    text = said if isinstance(said, str) else dumps(said)
-    return Turn("tool", text, tool_call_id=call.tool_call_id, is_error=failed)

@@ -1,4 +1,4 @@
-"""The deadlines of one model call, ours and not the SDK's: first token, silence, total."""
+"""The deadlines of a run, ours and not an SDK's: first token, silence, total."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,6 +9,16 @@ from typing import Final, Self
 from rejoin.worker.stopping import Stop, Stoppable
 
 _AFTER_FINISH_SECONDS: Final = 5.0  # a server that never closes must not cost the idle deadline
+
+
+@contextmanager
+def within(stoppable: Stoppable, seconds: float) -> Iterator[None]:
+    """Stop the run, for its total, where the block takes longer than so many seconds."""
+    timer = asyncio.get_running_loop().call_later(max(0, seconds), stoppable.stop, Stop.TOTAL)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Deadlines:

@@ -1,5 +1,6 @@
 """What became of a run as a `failed` event: the one place where exceptions get a code."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from rejoin.shared.errors import ProviderError
@@ -51,6 +52,19 @@ def timeout_of(reason: Stop) -> ProviderError | None:
     if reason not in _TOO_LATE:
         return None
     return ProviderError(_TOO_LATE[reason], code=FailureCode.PROVIDER_TIMEOUT, retryable=True)
+
+
+def unknown_tools(names: Sequence[str]) -> Failed:
+    """The `failed` event of a message whose request names tools that nothing stands behind."""
+    said = ", ".join(names)
+    text = f"no worker has the {'tool' if len(names) == 1 else 'tools'} {said} (REJOIN_TOOLS)"
+    return Failed(FailureCode.INVALID_REQUEST, text, retryable=False)
+
+
+def unknown_agent(model: str) -> Failed:
+    """The `failed` event of a message whose agent this worker has not; another one may."""
+    text = f"this worker has no {model} (REJOIN_AGENTS)"
+    return Failed(FailureCode.INVALID_REQUEST, text, retryable=True)
 
 
 def exhausted(runs: int) -> Failed:

@@ -12,8 +12,10 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.validation import Validation
 from rejoin.worker.writer import Appender
 
@@ -36,6 +38,8 @@ class Kit:
     database: Database
     validation: Validation = field(default_factory=Validation)
     openings: Openings = field(default_factory=Openings)
+    tools: Tools = field(default_factory=Tools)
+    agents: Agents = field(default_factory=Agents)
 
     @property
     def ender(self) -> Ender:

@@ -2,8 +2,9 @@
 
 A Redis that restarted without its newest writes, or a process that died between two of them,
 leaves an open message without a job. So has one that waits for another of its conversation: of
-those the reaper sees that somebody runs the first. It ends nothing: the worker that claims what it
-queues sees a cancel, a passed deadline or used-up attempts.
+those the reaper sees that somebody runs the first. One that waits for answers and has all of them,
+or is cancelled, is woken, for whoever was to do so may be gone. It ends nothing: the worker that
+claims what it queues sees a cancel, a passed deadline or used-up attempts.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import logging
 from enum import Enum, auto
 from typing import Final
 
-from rejoin.shared import keys, queue, record, turns, unsaved
+from rejoin.shared import keys, queue, record, turns, unsaved, waiting
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import aftermath
 from rejoin.shared.errors import LogUnavailable, LogWentBack, NotFound
@@ -19,6 +20,7 @@ from rejoin.shared.record import Record
 from rejoin.worker.kit import Kit
 
 _AT_ONCE: Final = 500
+_LOOKS_A_RENEWAL: Final = 100  # lives are days long, and there may be thousands that wait
 _TURN_LEASES: Final = 3  # a reaper that dies is followed by another after so many
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Reaper:
         self._kit = kit
         self._seen_to: set[str] = set()  # conversations, within one look
         self._waiting: list[str] = []  # messages that wait for their turn, within one page
+        self._looks = 0
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -57,11 +60,16 @@ class Reaper:
                 _log.warning("%s; the reaper waits", error)
 
     async def look(self) -> int:
-        """See to every open message without a job; return how many were queued again.
+        """See to every open message without a job, or put off; return how many go on again.
 
         Raises:
             LogUnavailable: Redis is away; the next look finds the rest.
         """
+        queued = await self._look_at_lost() + await self._look_at_put_off()
+        self._looks += 1
+        return queued
+
+    async def _look_at_lost(self) -> int:
         rank = queued = 0
         self._seen_to.clear()
         while True:
@@ -73,6 +81,25 @@ class Reaper:
                 return queued
             # What was dropped from the index moved the rest up.
             rank += looked - seen.count(_Seen.DROPPED)
+
+    async def _look_at_put_off(self) -> int:
+        redis, settings = self._kit.redis, self._kit.settings
+        renews = self._looks % _LOOKS_A_RENEWAL == 0
+        rank = woken = 0
+        while True:
+            found = await queue.long_put_off(redis, settings.lease_seconds, rank, _AT_ONCE)
+            in_vain = await waiting.ready(redis, found)
+            for message_id in in_vain:
+                _log.warning("message %s waits for nothing any more; it is woken", message_id)
+                await queue.wake(redis, message_id)
+            woken += len(in_vain)
+            if renews and found:
+                life_seconds = settings.open_ttl_seconds
+                await unsaved.let_live(redis, found, life_seconds=life_seconds)
+                await queue.let_jobs_live(redis, found, life_seconds=life_seconds)
+            if len(found) < _AT_ONCE:
+                return woken
+            rank += len(found) - len(in_vain)  # those that were woken moved to the front
 
     async def _see_to(self, message_id: str, indexed_at: int) -> _Seen:
         redis = self._kit.redis

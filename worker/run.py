@@ -23,6 +23,7 @@ from rejoin.shared.errors import (
 from rejoin.shared.events import Done, FinishReason
 from rejoin.worker.answer import Answer
 from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.calls import Known
 from rejoin.worker.failures import INTERNAL, exhausted
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
@@ -42,6 +43,7 @@ class Outcome(StrEnum):
     LATER = "later"  # there is nothing to run yet
     NOT_ITS_TURN = "not_its_turn"  # it waits for another message, without a job
     AGAIN = "again"  # Redis lost a part of it: begin a new attempt
+    PARKED = "parked"  # it waits for answers to its calls, without a worker
 
 
 class Run:
@@ -71,6 +73,8 @@ class Run:
         self._seen_attempt = 0
         self._token = ""
         self._last: log.Batch | None = None  # the end, as this run wrote it
+        self._known = Known(set(), {})
+        self._due_ms = 0  # when a parked message's job is due
 
     def stop(self, reason: Stop) -> None:
         """Stop the run; the first reason that is not for another try counts."""
@@ -131,7 +135,7 @@ class Run:
             return Outcome.LEFT
 
     async def _work(self, attempt: Attempt) -> Outcome:
-        answer = Answer(self._kit, attempt, self._stoppable)
+        answer = Answer(self._kit, attempt, self._stoppable, self._known)
         try:
             return await self._answer(answer)
         finally:
@@ -146,7 +150,12 @@ class Run:
         before = attempt.before
         if attempt.claim.lost_runs >= self._kit.settings.max_attempts:
             failure = exhausted(attempt.claim.lost_runs)
-            await attempt.end(attempt.spent, failure, text_chars=before.text_chars)
+            await attempt.end(
+                attempt.spent,
+                failure,
+                text_chars=before.text_chars,
+                open_calls=before.progress.open_calls,
+            )
             return Outcome.ENDED
         if before.finish_reason not in (None, FinishReason.TOOL_CALLS):
             done = Done(before.finish_reason, before.text_chars)
@@ -155,10 +164,13 @@ class Run:
         if attempt.claim.attempt > 1:
             await self._kit.openings.settled()
         try:
-            await answer.run()
+            waiting = await answer.run()
         except Stopped as stopped:
             return await self._leave(stopped.reason, answer.attempt)
-        return Outcome.ENDED
+        if waiting is None:
+            return Outcome.ENDED
+        self._due_ms = waiting.due_ms
+        return Outcome.PARKED
 
     async def _leave(self, reason: Stop, attempt: Attempt) -> Outcome:
         if reason is not Stop.HANDED_OVER:
@@ -238,6 +250,11 @@ class Run:
         match outcome:
             case Outcome.HANDED_OVER:
                 await insist(message_id, lambda: queue.release(redis, message_id, token))
+            case Outcome.PARKED:
+                due_ms = self._due_ms
+                await insist(
+                    message_id, lambda: queue.release(redis, message_id, token, due_ms=due_ms)
+                )
             case Outcome.LATER:
                 await insist(message_id, lambda: queue.put_off(redis, message_id, token))
             case Outcome.NOT_ITS_TURN:

@@ -1,12 +1,19 @@
-"""One model call: its chunks become events, its deadlines are kept."""
+"""One model call: its chunks become events, its deadlines are kept.
 
-from collections.abc import AsyncIterator, Mapping
+A call of a tool becomes an event when the next one comes, so that the last one of the model call
+is still here when that is over, and can say so.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usage
+from rejoin.shared.tool_calls import CallState
+from rejoin.worker.called import CallNames, chars_of, event_of, told_of
 from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.progress import Called
 from rejoin.worker.providers.base import (
     Chunk,
     FinishChunk,
@@ -15,9 +22,11 @@ from rejoin.worker.providers.base import (
     ReasoningChunk,
     TextChunk,
     ThinkingChunk,
+    ToolCallChunk,
     UsageChunk,
 )
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
+from rejoin.worker.takeover import called_note, private_note
 from rejoin.worker.usage import Priced, broken_usage, estimated_usage, usage_event
 from rejoin.worker.whole_text import WholeText
 from rejoin.worker.writer import Writer
@@ -27,19 +36,36 @@ from rejoin.worker.writer import Writer
 class Step:
     """A model call under way, or what it came to; also what is left of one that was stopped.
 
-    `model` is its whole name, `provider/name`; `texts` are the pieces of its text, where they are
-    asked for (not None); `thinking` are its thinking blocks.
+    `model` is its whole name, `provider/name`, and `number` its step's. `texts` are the pieces of
+    its text, where they are asked for (not None); `thinking` are its thinking blocks. `taken` are
+    the ids that calls before it in the message have; `calls` are its own, those in the log.
     """
 
     request: ModelRequest
     model: str
+    number: int = 1
     texts: list[str] | None = None
+    taken: Collection[str] = ()
     called_at: datetime | None = None
     text_chars: int = 0
     reasoning_chars: int = 0
     finish_reason: FinishReason | None = None
     reported: UsageChunk | None = None
     thinking: list[Mapping[str, object]] = field(default_factory=list)
+    calls: list[CallState] = field(default_factory=list)
+    call_chars: int = 0
+    _held: CallState | None = None
+    _names: CallNames | None = None
+
+    @property
+    def gave(self) -> bool:
+        """Whether anything of it is in the log."""
+        return bool(self.text_chars or self.reasoning_chars or self.calls)
+
+    @property
+    def called(self) -> bool:
+        """Whether the model asked for tools."""
+        return self._held is not None or bool(self.calls)
 
     @property
     def usage(self) -> Usage:
@@ -47,7 +73,7 @@ class Step:
         if self.called_at is None:
             return Usage()
         call = Priced(self.model, self.called_at)
-        seen = (self.text_chars, self.reasoning_chars)
+        seen = (self.text_chars + self.call_chars, self.reasoning_chars)
         if self.reported is None:
             return estimated_usage(self.request, *seen, call)
         if self.finish_reason is None:
@@ -94,13 +120,11 @@ class Step:
                         self._text(writer, text.feed(chunk.text))
                     case ReasoningChunk():
                         self._reasoning(writer, reasoning.feed(chunk.text))
-                    case ThinkingChunk():
-                        self.thinking.append(chunk.block)
-                    case UsageChunk():
-                        self.reported = chunk
                     case FinishChunk():
                         self.finish_reason = chunk.finish_reason
                         deadlines.finished()
+                    case _:
+                        self._gather(writer, chunk)
                 if writer.full and self.finish_reason is None:
                     raise Stopped(Stop.LOG_FULL)
                 if writer.behind:
@@ -109,6 +133,15 @@ class Step:
         finally:
             self._reasoning(writer, reasoning.end())
             self._text(writer, text.end())
+
+    def _gather(self, writer: Writer, chunk: Chunk) -> None:
+        match chunk:
+            case UsageChunk():
+                self.reported = chunk
+            case ThinkingChunk():
+                self.thinking.append(chunk.block)
+            case ToolCallChunk():
+                self._call(writer, chunk)
 
     def _text(self, writer: Writer, text: str) -> None:
         if text:
@@ -124,8 +157,34 @@ class Step:
             self.reasoning_chars += len(text)
             writer.put(Reasoning(text), note)
 
+    def end(self, writer: Writer, used: Usage) -> Called:
+        """Write the last call of a tool, which says that the model call is over.
+
+        `used` is what this call used, and what others of its attempt did that nothing tells of.
+        """
+        last = self._held
+        if last is None or self.finish_reason is None:
+            raise ValueError("the model asked for no tool, or is not done")
+        self._held = None
+        self.calls.append(last)
+        text, thinking = "".join(self.texts or ()), self.thinking
+        called = Called(self.number, text, self.model, self.finish_reason, thinking, self.calls)
+        writer.put(event_of(last), called_note(used, called, **told_of(last)))
+        return called
+
+    def _call(self, writer: Writer, chunk: ToolCallChunk) -> None:
+        if self._names is None:
+            self._names = CallNames(self.taken)
+        held, self._held = self._held, self._names.take(chunk, self.number)
+        self.call_chars += chars_of(self._held)
+        if held is not None:
+            note = private_note(told_of(held) | ({} if self.gave else self._shown()))
+            self.calls.append(held)
+            writer.put(event_of(held), note)
+
     def _note(self) -> bytes:
         """With its first piece: what it was shown, should its worker be lost."""
-        if self.text_chars or self.reasoning_chars:
-            return b""
-        return f'{{"shown_chars":{self.request.chars}}}'.encode()
+        return b"" if self.gave else private_note(self._shown())
+
+    def _shown(self) -> dict[str, object]:
+        return {"shown_chars": self.request.chars}

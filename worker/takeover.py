@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rejoin.shared.events import FinishReason, Usage, dumps
+from rejoin.shared.events import FinishReason, Usage
 from rejoin.shared.fold import Message
 from rejoin.shared.ids import EventId
+from rejoin.shared.tool_calls import CallState
+from rejoin.worker.progress import Called, Progress, progress_of
 
 _NOTHING: Final = Usage()
 
@@ -18,7 +20,9 @@ class Takeover:
 
     `finish_reason` is that of the last finished step where the message only lacks its end, and
     `usage` what its finished steps used. `rejected`: what each model gave for the present step
-    that did not fit its JSON schema.
+    that did not fit its JSON schema. `progress` is how far the message came with what stays, and
+    `begun` whether something of the next step's model call was taken back. `waited`: that was an
+    agent's, which waited for answers to its calls.
     """
 
     newest: EventId | None
@@ -27,42 +31,96 @@ class Takeover:
     finish_reason: FinishReason | None = None
     usage: Usage = _NOTHING
     rejected: Mapping[str, str] = field(default_factory=dict)
+    begun: bool = field(default=False, compare=False)
+    progress: Progress = field(default_factory=Progress, compare=False)
+    waited: bool = field(default=False, compare=False)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the attempt before waited for answers, and did nothing else."""
+        present = self.progress.present
+        return self.waited or (present is not None and _all_wait(present.open_calls))
+
+    @property
+    def model(self) -> str | None:
+        """The model that goes on; None: whichever was asked for."""
+        if self.progress.present is not None:
+            return self.progress.present.model or None
+        return (self.progress.steps[-1].model or None) if self.progress.steps else None
 
 
 def takeover_of(message: Message) -> Takeover:
     """Return where the next attempt at a message goes on."""
-    steps = message.named("step")
+    progress = progress_of(message)
+    newest, steps = message.last_event_id, message.named("step")
+    if progress.present is not None:  # its tools go on, and nothing is taken back
+        return Takeover(newest, newest, progress.text_chars, progress=progress)
+    waited = _all_wait(progress.open_calls)
+    progress.broken, progress.text_chars = [], sum(len(step.text) for step in progress.steps)
     if not steps:
-        return Takeover(message.last_event_id, rejected=message.rejected)
+        return Takeover(
+            newest,
+            rejected=message.rejected,
+            begun=progress.begun,
+            progress=progress,
+            waited=waited,
+        )
     last = steps[-1]
-    kept = message.kept[: message.kept.index(last)]
     used = last.private.get("usage")
     return Takeover(
-        newest=message.last_event_id,
+        newest=newest,
         after=last.id,
-        text_chars=sum(len(str(event.fields["text"])) for event in kept if event.name == "text"),
+        text_chars=progress.text_chars,
         finish_reason=FinishReason(str(last.fields["finish_reason"])),
         usage=Usage(**used) if isinstance(used, dict) else _NOTHING,
         rejected=message.rejected,
+        begun=progress.begun,
+        progress=progress,
+        waited=waited,
     )
+
+
+def _all_wait(calls: Sequence[CallState]) -> bool:
+    return bool(calls) and all(call.waits and not call.started for call in calls)
 
 
 def left_as_it_is(message: Message) -> Takeover:
     """Where an attempt goes on that only ends the message: nothing is taken back."""
-    newest = message.last_event_id
-    return Takeover(newest, after=newest, text_chars=len(message.text))
+    newest, progress = message.last_event_id, progress_of(message)
+    return Takeover(newest, after=newest, text_chars=progress.text_chars, progress=progress)
 
 
-def step_note(usage: Usage, model: str, thinking: Sequence[Mapping[str, object]]) -> bytes:
+def step_note(usage: Usage | None, model: str, thinking: Sequence[Mapping[str, object]]) -> bytes:
     """What a `step` entry tells workers alone: what its call used, and how its model thought.
 
-    A later call shows a model of the same provider its thinking again.
+    A later call shows a model of the same provider its thinking again. `usage` None: it was told
+    before, with the model call's last `tool_call`.
     """
-    if not thinking:
-        return usage_note(usage)
+    note: dict[str, object] = {"model": model}
+    if usage is not None:
+        if not thinking:
+            return usage_note(usage)
+        note = {"usage": json.loads(usage.json()), "model": model}
+    if thinking:
+        note["thinking"] = [dict(block) for block in thinking]
+    return private_note(note)
+
+
+def called_note(usage: Usage, called: Called, **more: object) -> bytes:
+    """What a model call's last `tool_call` tells workers alone: that the call was over with it."""
+    note: dict[str, object] = {
+        "usage": json.loads(usage.json()),
+        "model": called.model,
+        "finish_reason": called.finish_reason.value,
+        "thinking": [dict(block) for block in called.thinking],
+    }
+    return private_note(note | more)
+
+
+def private_note(note: Mapping[str, object]) -> bytes:
+    """JSON for workers alone; b"" where there is nothing to tell."""
     # With escapes: a provider may cut a surrogate pair in two, which UTF-8 has no bytes for.
-    blocks = json.dumps([dict(block) for block in thinking], separators=(",", ":"))
-    return f'{{"usage":{usage.json()},"model":{dumps(model)},"thinking":{blocks}}}'.encode()
+    return json.dumps(dict(note), separators=(",", ":")).encode() if note else b""
 
 
 def usage_note(usage: Usage | None) -> bytes:

@@ -69,6 +69,7 @@ class Writer:
     """One attempt's way to its log: numbers and encodes events, and hears what the log says.
 
     `stop` is told when a cancel was asked for, when the log is full, or when it refuses.
+    `after_step`: a cancel was asked for that lets the present step end.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Writer:
         stop: Callable[[Stop], None],
     ) -> None:
         self.refused: LogRefused | None = None
+        self.after_step = claim.cancel_after_step
         self.last: log.Batch | None = None  # the one that ends the log
         self._appender = appender
         self._message_id = message_id
@@ -95,6 +97,9 @@ class Writer:
         self._in_flight_bytes = 0
         self._log_bytes = 0  # as the last append told
         self._ending = ""
+        self._stepped = False
+        self._taken = 0  # how many events were sent, and of those how many are stored
+        self._stored = 0
         self._in_flight = False
         self._settled: asyncio.Future[None] | None = None
 
@@ -122,6 +127,23 @@ class Writer:
             self._in_flight = True
             self._appender.add(self)
 
+    def put_step(self, step: Event, private: bytes = b"") -> None:
+        """Put a `step` that is not the last one: what was lost before it is forgotten."""
+        self._stepped = True
+        self.put(step, private)
+
+    async def stored(self) -> None:
+        """Wait until all that was put before is in the log, whatever is put meanwhile.
+
+        Raises:
+            LogRefused: it never will be.
+        """
+        until = self._next
+        while self._in_flight and self._stored < until:
+            await self._settling()
+        if self.refused is not None:
+            raise self.refused
+
     async def flush(self) -> None:
         """Wait until all that was put is in the log.
 
@@ -129,11 +151,14 @@ class Writer:
             LogRefused: it never will be.
         """
         while self._in_flight:
-            if self._settled is None:
-                self._settled = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._settled)
+            await self._settling()
         if self.refused is not None:
             raise self.refused
+
+    async def _settling(self) -> None:
+        if self._settled is None:
+            self._settled = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._settled)
 
     async def finish(self, *entries: tuple[Event, bytes]) -> None:
         """Append the message's last events, in one piece and alone: all of them or none.
@@ -157,10 +182,11 @@ class Writer:
         """Hand over what waits (the appender calls it)."""
         frames, self._pending = self._pending, []
         self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
+        self._taken = self._next
+        ending = self._ending or ("step" if self._stepped else "")
+        self._stepped = False
         # Also with the end: what a log lives after it begins when it is saved.
-        sent = log.Batch(
-            self._message_id, self._claim.token, frames, self._life_seconds, self._ending
-        )
+        sent = log.Batch(self._message_id, self._claim.token, frames, self._life_seconds, ending)
         if self._ending:
             self.last = sent
         return sent
@@ -174,6 +200,8 @@ class Writer:
             if not isinstance(outcome, CancelAsked):
                 self._stop(Stop.LOG_REFUSED)
         else:
+            self._stored = self._taken
+            self.after_step = self.after_step or outcome.cancel_after_step
             if outcome.cancel_asked:
                 self._stop(Stop.CANCELLED)
             self._log_bytes, self._in_flight_bytes = outcome.log_bytes, 0
@@ -182,6 +210,6 @@ class Writer:
             if self._pending:
                 self._in_flight = True
                 self._appender.add(self)
-        if self._settled is not None and not self._in_flight:
+        if self._settled is not None:
             self._settled.set_result(None)
             self._settled = None

@@ -32,10 +32,10 @@ class CancelEndpoint:
         )
         _check(fields)
         async with both_answer():
-            status = await self._cancel(message_id, owner)
+            status = await self._cancel(message_id, owner, after_step="mode" in fields)
         return json_answer({"message_id": message_id, "status": status}, 202)
 
-    async def _cancel(self, message_id: str, owner: str) -> Status:
+    async def _cancel(self, message_id: str, owner: str, *, after_step: bool) -> Status:
         """Cancel a message of this owner; return its status.
 
         Raises:
@@ -44,7 +44,7 @@ class CancelEndpoint:
         if await owned_in_redis(self._context, message_id, owner) is None:
             status = (await archive.load(self._context, message_id, owner)).status
         else:
-            status = await cancel_message(self._context, message_id)
+            status = await cancel_message(self._context, message_id, after_step=after_step)
         if status in ENDED and status is not Status.CANCELLED:
             raise Conflict(f"the message has ended already: {status}")
         return status
@@ -54,6 +54,6 @@ def _check(fields: dict[str, object]) -> None:
     for name in fields:
         if name != "mode":
             raise BadRequest("there is no such field", field=(name,))
-    if "mode" in fields:
-        mend = "this version does not take it yet: it cancels at once"
+    if "mode" in fields and fields["mode"] != "after_step":
+        mend = "after_step lets the present step end first; leave it out to cancel at once"
         raise BadRequest(mend, field=("mode",))

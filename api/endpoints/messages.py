@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from rejoin.api import accept, archive, archive_stream, bodies, sse
 from rejoin.api.abilities import check_abilities
+from rejoin.api.agent_support import check_agents
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
@@ -17,6 +18,8 @@ from rejoin.api.offer import Accepted, Offer
 from rejoin.api.owner import owner_of
 from rejoin.api.part_support import check_parts
 from rejoin.api.schemas import conversation_of, to_request
+from rejoin.api.tool_bodies import check_definitions
+from rejoin.api.tool_support import check_tools
 from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest
@@ -67,6 +70,9 @@ class MessagesEndpoint:
         check_parts(request, single="messages" not in fields)
         check_abilities(request)
         await check_format(request.response_format)
+        await check_definitions(request.tools)
+        await check_tools(self._context.redis, request)
+        await check_agents(self._context.redis, request)
         digest = accept.digest_of(fields) if key is not None else ""
         conversation_id, if_busy = conversation_of(fields)
         offer = Offer(owner, request, key, digest, resumes, conversation_id, if_busy)

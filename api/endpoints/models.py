@@ -1,4 +1,4 @@
-"""GET /api/models: the models there are, from our own file and from the providers' own lists."""
+"""GET /api/models: the models there are, by our own file, the providers' lists and the workers."""
 
 import asyncio
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from rejoin.api import model_list
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
-from rejoin.shared import catalogue, own_lists
+from rejoin.shared import catalogue, own_lists, registered
 from rejoin.shared.errors import Unavailable
 from rejoin.shared.own_lists import ListedModel
 
@@ -27,14 +27,21 @@ class ModelsEndpoint:
     async def get(self, _: Request) -> Response:
         """Answer one request; while Redis is away, with our own file's models alone."""
         states = catalogue.providers()
-        lists = await self._lists([state.name for state in states])
+        lists, agents = await self._told([state.name for state in states])
         # In a thread: the first time the prices are imported.
         found = await asyncio.to_thread(model_list.entries, states, lists)
+        found += model_list.agents(agents)
         return json_answer({"models": [asdict(entry) for entry in found]})
 
-    async def _lists(self, providers: list[str]) -> dict[str, list[ListedModel]]:
+    async def _told(
+        self, providers: list[str]
+    ) -> tuple[dict[str, list[ListedModel]], frozenset[str]]:
+        """What workers told: the providers' lists, and the agents that they have."""
+        redis = self._context.redis
         try:
             async with redis_answers(_REDIS_SECONDS):
-                return await own_lists.kept(self._context.redis, providers)
+                lists = await own_lists.kept(redis, providers)
+                known = await registered.known(redis)
         except Unavailable:
-            return {}
+            return {}, frozenset()
+        return lists, frozenset() if known is None else known.agents

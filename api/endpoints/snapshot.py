@@ -15,11 +15,12 @@ from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.owner import owner_of
-from rejoin.api.stored_view import snapshot_of
+from rejoin.api.stored_view import shown_call, snapshot_of
 from rejoin.shared import log, prices, record, turns
 from rejoin.shared.clock import iso
 from rejoin.shared.errors import BadRequest, NotFound, RequestUnreadable
 from rejoin.shared.fold import Message
+from rejoin.shared.history import calls_in
 from rejoin.shared.ids import is_message_id
 from rejoin.shared.record import Record, Status
 from rejoin.shared.request import StoredRequest
@@ -151,7 +152,7 @@ def snapshot(
         "status": found.status,
         "text": message.text,
         "reasoning": message.reasoning,
-        "tool_calls": [],
+        "tool_calls": [shown_call(call) for call in calls_in(message)],
         "usage": message.usage,
         "error": _error(message),
         "attempt": found.attempt,

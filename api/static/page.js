@@ -1,9 +1,11 @@
 // The chat page: sends a message, shows its answer as it grows, and goes on in its conversation. The
 // address holds the conversation's id, so a reload, or the way back, shows it and its running answer.
 
+import { Calls, reported } from "./calls.js";
 import { Message } from "./fold.js";
-import { fillPicker, rememberModel } from "./picker.js";
-import { addressOf, cancel, conversation, send } from "./server.js";
+import { followDown } from "./follow.js";
+import { chosenTools, fillPicker, remember } from "./picker.js";
+import { addressOf, answerTool, cancel, conversation, send } from "./server.js";
 import { Tail } from "./tail.js";
 import { draw, spent, split } from "./turns.js";
 
@@ -23,16 +25,15 @@ const ADDRESS = /^#(conversation=)?([0-9a-f-]{36})$/; // one message's own addre
 const at = (id) => document.getElementById(id);
 const answer = at("answer").appendChild(new Text());
 const reasoning = at("reasoning").appendChild(new Text());
+const calls = new Calls(at("calls"), (callId, body) => answerTool(shownId, callId, body));
 
 let tail = null;
 let message = null;
 let shownId = null;
 let conversationId = null; // where the next message goes; null: into a new one
 let looks = 0; // how often the page began to show something else
-let atBottom = true;
-let scrolling = false;
 let waits = false; // for another message of its conversation
-let remarked = false; // the state line says so, or of a retry
+let remarked = false; // the state line says so, or more
 
 function showState(name, more = "") {
   at("state").dataset.state = name;
@@ -40,6 +41,15 @@ function showState(name, more = "") {
   const running = ["connecting", "live", "reconnecting"].includes(name);
   at("stop").disabled = !running;
   at("send").disabled = running || name === "sending";
+  at("stop-later").hidden = !running || !message?.open.some((call) => !call.needs);
+}
+
+// "live", and what is waited for.
+function showLive() {
+  const asks = message.open.some((call) => call.needs);
+  const more = waits ? "waits for the message before it" : asks ? "waits for an answer" : "";
+  remarked = more !== "";
+  showState("live", more);
 }
 
 function showNote(sentence) {
@@ -54,8 +64,10 @@ function show(id, question, then = () => {}) {
   message = new Message();
   answer.data = "";
   reasoning.data = "";
+  showTools();
   showNote("");
   at("message").hidden = false;
+  at("stop-later").disabled = false;
   at("thinking").hidden = true;
   showText("question", question);
   showText("spent", "");
@@ -69,12 +81,19 @@ function show(id, question, then = () => {}) {
       if (name === "ended") {
         showEnd(end.name, end.data);
         then();
+      } else if (name === "live") {
+        showLive();
       } else {
-        remarked = name === "live" && waits;
-        showState(name, remarked ? "waits for the message before it" : "");
+        showState(name);
       }
     },
   });
+}
+
+// Shows all calls and reports as they stand.
+function showTools() {
+  calls.replace(message.calls);
+  showText("reported", reported(message.reports));
 }
 
 function showText(id, text) {
@@ -115,11 +134,17 @@ function take(id, name, data) {
   } else if (replaced) {
     answer.data = message.joined("text");
     reasoning.data = message.joined("reasoning");
+    showTools();
   } else if (name === "text") {
     answer.appendData(data.text);
   } else if (name === "reasoning") {
     at("thinking").hidden = false;
     reasoning.appendData(data.text);
+  } else if (message.calls.has(data.tool_call_id)) {
+    calls.show(message.calls.get(data.tool_call_id));
+    remarked = true;
+  } else if (name === "data") {
+    showText("reported", reported(message.reports));
   }
   if (name === "start") {
     conversationId = data.conversation_id ?? conversationId;
@@ -128,10 +153,10 @@ function take(id, name, data) {
   }
   if (name === "retry") {
     showState("live", `the provider is asked again in ${data.in_seconds} s (${data.reason})`);
+    remarked = true;
   } else if (remarked) {
-    showState("live");
+    showLive();
   }
-  remarked = name === "retry";
   followDown();
 }
 
@@ -142,24 +167,6 @@ function showEnd(name, data) {
   } else {
     showState("ended", data.finish_reason === "stop" ? "" : data.finish_reason);
   }
-}
-
-// Keeps the newest line in view unless the reader has scrolled away. Once a frame: to measure the
-// page at each event would lay it out at each event, 20 s for an answer of 10,000.
-function followDown() {
-  if (scrolling || !atBottom) {
-    return;
-  }
-  scrolling = true;
-  requestAnimationFrame(() => {
-    scrolling = false;
-    document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
-  });
-}
-
-function noteScroll() {
-  const page = document.scrollingElement;
-  atBottom = page.scrollHeight - page.scrollTop - page.clientHeight < 80;
 }
 
 async function submit() {
@@ -173,8 +180,9 @@ async function submit() {
   showState("sending");
   try {
     const look = looks;
-    const accepted = await send(model, input, conversationId);
-    rememberModel(model);
+    const tools = chosenTools(at("tools"));
+    const accepted = await send(model, input, tools, conversationId);
+    remember(at("model"), at("tools"));
     if (look !== looks) {
       return; // the reader has gone elsewhere
     }
@@ -204,6 +212,7 @@ function keepShown() {
     draw(at("earlier"), {
       role: "assistant",
       text: said,
+      tool_calls: [...message.calls.values()].map((call) => ({ ...call, ...call.ended })),
       status: failed ? "failed" : reason === "stop" ? "done" : reason,
       error: end?.data,
       usage: message.kept.findLast((event) => event.name === "usage")?.data,
@@ -211,14 +220,14 @@ function keepShown() {
   }
 }
 
-async function stop() {
-  at("stop").disabled = true;
+async function stop({ currentTarget: button }) {
+  button.disabled = true;
   const id = shownId;
   try {
-    await cancel(id);
+    await cancel(id, button === at("stop-later"));
   } catch (error) {
     if (id === shownId) {
-      at("stop").disabled = false;
+      button.disabled = false;
       showNote(`Not stopped: ${error.message}`);
     }
   }
@@ -254,12 +263,12 @@ at("input").addEventListener("keydown", (event) => {
   }
 });
 at("stop").addEventListener("click", stop);
+at("stop-later").addEventListener("click", stop);
 addEventListener("hashchange", showAddressed);
-addEventListener("scroll", noteScroll, { passive: true });
 addEventListener("pageshow", (event) => {
   if (event.persisted) {
     showAddressed(); // brought back from the cache, its connection is gone
   }
 });
-fillPicker(at("model"), at("models"));
+fillPicker(at("model"), at("models"), at("tools"));
 showAddressed();

@@ -1,32 +1,45 @@
-// The model picker: the models that can be used, and the one that was used last.
+// The pickers of model and tools: what can be used, and what was used last.
 
 import { models } from "./server.js";
 
-const NAME = "rejoin:model";
+const MODEL = "rejoin:model";
+const TOOLS = "rejoin:tools";
 
-// Fills the field, and the list of what it offers.
-export async function fillPicker(field, list) {
-  field.value = last() || "demo/echo";
+// Fills the fields, and the list of what the model's offers.
+export async function fillPicker(model, list, tools) {
+  model.value = kept("sessionStorage", MODEL) || "demo/echo";
+  tools.value = kept("localStorage", TOOLS);
   try {
-    const options = (await models()).map((model) => new Option(model.id, model.id));
+    const options = (await models()).map((one) => new Option(one.id, one.id));
     list.replaceChildren(...options);
   } catch {
     // The picker takes any name without them.
   }
 }
 
-// Keeps a model for a reload; a browser that stores nothing begins anew.
-export function rememberModel(model) {
+// The names that the field of tools holds.
+export function chosenTools(field) {
+  return field.value.split(",").map((name) => name.trim()).filter(Boolean);
+}
+
+// Keeps the model for a reload, and the tools for this browser.
+export function remember(model, tools) {
+  keep("sessionStorage", MODEL, model.value.trim());
+  keep("localStorage", TOOLS, tools.value.trim());
+}
+
+// A browser that stores nothing begins anew.
+function keep(where, name, value) {
   try {
-    sessionStorage.setItem(NAME, model);
+    window[where].setItem(name, value);
   } catch {
     // full, or forbidden
   }
 }
 
-function last() {
+function kept(where, name) {
   try {
-    return sessionStorage.getItem(NAME) ?? "";
+    return window[where].getItem(name) ?? "";
   } catch {
     return "";
   }

@@ -13,18 +13,17 @@ export class Refused extends Error {
 export const addressOf = (id) => new URL(`api/messages/${id}`, document.baseURI).href;
 
 // Sends a message, into a conversation or (null) a new one, and returns what the server says of it.
-// The key makes a repeat after a lost reply the same message.
-export async function send(model, input, conversationId) {
-  const response = await ask(new URL("api/messages", document.baseURI), {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "Idempotency-Key": key() },
-    body: JSON.stringify({
-      model,
-      input: input.toWellFormed?.() ?? input,
-      conversation_id: conversationId ?? undefined,
-    }),
-  });
-  return response.json();
+// `tools`: names of those that it may call. The key makes a repeat after a lost reply the same
+// message.
+export async function send(model, input, tools, conversationId) {
+  const body = {
+    model,
+    input: input.toWellFormed?.() ?? input,
+    tools: tools.length ? tools : undefined,
+    conversation_id: conversationId ?? undefined,
+  };
+  const request = posted(body, { "Idempotency-Key": key() });
+  return (await ask(new URL("api/messages", document.baseURI), request)).json();
 }
 
 // A conversation with its messages; Refused with status 404 where there is none.
@@ -33,15 +32,29 @@ export async function conversation(id) {
   return (await ask(address, { cache: "no-store" })).json();
 }
 
-// Asks for a cancel. One that has ended already needs none.
-export async function cancel(id) {
-  await ask(`${addressOf(id)}/cancel`, { method: "POST" }, [409]);
+// Asks for a cancel, at once or after the present step. One that has ended already needs none.
+export async function cancel(id, afterStep) {
+  await ask(`${addressOf(id)}/cancel`, posted(afterStep ? { mode: "after_step" } : {}), [409]);
+}
+
+// Answers a call that waits: `{approve}`, `{result}` or `{error}`; the same answer again is one.
+// Refused with status 409 where another answer stands, or it waits no more.
+export async function answerTool(id, callId, body) {
+  await ask(`${addressOf(id)}/tools/${encodeURIComponent(callId)}`, posted(body));
 }
 
 // The models whose provider is configured.
 export async function models() {
   const response = await ask(new URL("api/models", document.baseURI), {});
   return (await response.json()).models.filter((model) => model.available);
+}
+
+function posted(body, headers = {}) {
+  return {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify(body),
+  };
 }
 
 async function ask(address, how, accepted = []) {

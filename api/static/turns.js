@@ -1,5 +1,7 @@
 // A conversation's turns: which of them is to be tailed, and how those before it are drawn.
 
+import { drawn } from "./calls.js";
+
 // Of a conversation as the server tells it: the message to tail, the question that it answers, the
 // messages before that, and whether others wait behind it.
 export function split({ messages, active_message_id: active }) {
@@ -20,6 +22,12 @@ export function split({ messages, active_message_id: active }) {
 export function draw(list, message) {
   if (message.role === "assistant") {
     add(list, "div", "turn answer text", message.text);
+    if (message.tool_calls?.length) {
+      const calls = document.createElement("ol");
+      calls.className = "calls";
+      calls.append(...message.tool_calls.map(drawn));
+      list.append(calls);
+    }
     add(list, "p", "hint", [endOf(message), spent(message.usage)].filter(Boolean).join(" · "));
   } else {
     add(list, "p", message.role === "user" ? "turn question" : "hint text", wordsOf(message));

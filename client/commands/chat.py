@@ -2,16 +2,19 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import click
 
-from rejoin.client.client import Client, IfBusy
+from rejoin.client.client import Client, IfBusy, Options
 from rejoin.client.commands import last_conversation, lines
+from rejoin.client.commands.asking import Asker
 from rejoin.client.commands.last_conversation import Last
 from rejoin.client.commands.printing import note, printable, printer, spent
 from rejoin.client.commands.watching import (
     INTERRUPTED,
+    WAITS,
     on_interrupt,
     open_tail,
     print_all,
@@ -39,12 +42,14 @@ _MODEL: Final = "demo/echo"
     type=click.Choice(["enqueue", "interrupt", "reject"]),
     help="If another message of the conversation is running: wait, cancel it, or give up.",
 )
+@click.option("--tool", "tools", metavar="NAME", multiple=True, help="A tool that it may call.")
 @click.option("--url", help="The server; by default where REJOIN_HOST and REJOIN_PORT say.")
 def command(
     text: str | None,
     model: str | None,
     conversation: str | None,
     if_busy: IfBusy | None,
+    tools: tuple[str, ...],
     url: str | None,
     *,
     goes_on: bool,
@@ -52,8 +57,9 @@ def command(
     """Send TEXT (`-`: what stdin holds) and print the answer as it comes.
 
     Without TEXT each line of stdin is a message of one conversation, until Ctrl-D. A dropped
-    connection is taken up again where it was. Ctrl-C cancels the message. The exit code is 1 for
-    a failed message, 130 for a cancelled one.
+    connection is taken up again where it was. Ctrl-C cancels the message. At a terminal you are
+    asked whether a tool that needs approval may run. The exit code is 1 for a failed message, 130
+    for a cancelled one, 3 for one that is left waiting for an answer.
     """
     if goes_on and conversation is not None:
         raise BadRequest("say --continue or --conversation, not both")
@@ -66,43 +72,49 @@ def command(
         conversation = last.conversation_id
     if last is not None and last.conversation_id == conversation:
         model = model or last.model
-    chat = _Chat(root, model or settings.default_model or _MODEL, conversation, if_busy)
+    at = "" if url is None else f" --url {url}"
+    model = model or settings.default_model or _MODEL
+    chat = _Chat(root, at, model, conversation, if_busy=if_busy, tools=tools)
     if text is None:
         sys.exit(lines.answer_each(chat.say))
-    at = "" if url is None else f" --url {url}"
     words = _stdin() if text == "-" else _checked(text)
-    sys.exit(chat.say(words, at))
+    sys.exit(chat.say(words, tell=True))
 
 
 class _Chat:
-    """One conversation at the terminal."""
+    """One conversation at the terminal; `at`: options that lead `rejoin tail` to its server."""
 
     def __init__(
         self,
         root: str,
+        at: str,
         model: str,
         conversation_id: str | None,
+        *,
         if_busy: IfBusy | None,
+        tools: Sequence[str],
     ) -> None:
         self._root = root
+        self._at = at
         self._model = model
         self._conversation_id = conversation_id
         self._if_busy = if_busy
+        self._options: Options = {"tools": tools} if tools else {}
 
-    def say(self, text: str, at: str | None = None) -> int:
+    def say(self, text: str, *, tell: bool = False) -> int:
         """Send a turn and print its answer; the exit code that says how it ended.
 
-        With `at`, options that lead `rejoin tail` to the server, it says how to read it again.
+        With `tell` it says how to read it again.
 
         Raises:
             RejoinError: it was not taken in, or nobody answers any more.
         """
         try:
-            return asyncio.run(self._say(text, at))
+            return asyncio.run(self._say(text, tell=tell))
         except (KeyboardInterrupt, asyncio.CancelledError):
             return INTERRUPTED
 
-    async def _say(self, text: str, at: str | None) -> int:
+    async def _say(self, text: str, *, tell: bool) -> int:
         async with Client(self._root, patience_seconds=_PATIENCE_SECONDS) as client:
             try:
                 accepted = await client.send(
@@ -110,18 +122,19 @@ class _Chat:
                     model=self._model,
                     conversation_id=self._conversation_id,
                     if_busy=self._if_busy,
+                    **self._options,
                 )
             except Busy as busy:
                 active = printable(busy.active_message_id)
                 raise Conflict(f"{busy} ({active}): wait for it, or leave out --if-busy") from busy
-            self._take(accepted, at)
+            self._take(accepted, tell=tell)
             return await self._print(client, accepted.message_id)
 
-    def _take(self, accepted: Accepted, at: str | None) -> None:
+    def _take(self, accepted: Accepted, *, tell: bool) -> None:
         """Note what the server has taken in, for the next turn and the next command."""
         message_id = accepted.message_id
-        if at is not None:
-            note(f"message {message_id}; to read it again: rejoin tail {message_id}{at}")
+        if tell:
+            note(f"message {message_id}; to read it again: rejoin tail {message_id}{self._at}")
         if self._conversation_id is None:
             note(f"conversation {accepted.conversation_id}; to go on with it: --continue")
         self._conversation_id = accepted.conversation_id
@@ -145,11 +158,14 @@ class _Chat:
             except (RejoinError, TimeoutError) as error:
                 note(f"could not cancel it: {error or 'no answer'}")
 
-        message = Message()
+        message, asker = Message(), Asker(client, message_id, self._at)
         try:
-            async with on_interrupt(cancel):
-                code = await print_all(open_tail(client, message_id), printer(), message)
+            async with on_interrupt(cancel), asker:
+                tail = open_tail(client, message_id)
+                code = await print_all(tail, printer(), message, asker)
         except asyncio.CancelledError:
+            if asker.left:
+                return WAITS
             if not asked:
                 raise
             return INTERRUPTED

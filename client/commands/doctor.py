@@ -40,7 +40,7 @@ _MARKS: Final = {
     help="Ask this model, or REJOIN_DEFAULT_MODEL, for one token too.",
 )
 def command(call: str | None) -> None:
-    """Check Python, the settings, Redis, database, API, worker, providers; say what to mend.
+    """Check Python, settings, Redis, database, API, worker, tools, providers; say what to mend.
 
     Providers are asked for their models, which costs nothing. The exit code is 1 if anything is
     broken. A provider without a key is not.
@@ -79,6 +79,8 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
             yield "redis", finding
         async for found in process_checks.processes(settings.redis_url):
             yield found
+    async for found in _own_code(settings):
+        yield found
     yield "server", await _server(settings)
     async for found in _providers(settings, call):
         yield found
@@ -102,6 +104,15 @@ async def _with_embedded(settings: Settings) -> AsyncIterator[Found]:
                     yield found
         except RejoinError as error:
             yield "redis", Finding(Grade.BROKEN, str(error))
+
+
+async def _own_code(settings: Settings) -> AsyncIterator[Found]:
+    if settings.tools or settings.agents:
+        async for found in process_checks.own_code():
+            yield found
+    else:
+        none = Finding(Grade.OK, "none: REJOIN_TOOLS and REJOIN_AGENTS are not set")
+        yield "tools and agents", none
 
 
 async def _server(settings: Settings) -> Finding:

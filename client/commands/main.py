@@ -7,7 +7,7 @@ import click
 
 from rejoin.shared.errors import BadRequest, RejoinError, SettingsError
 
-_COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "migrate", "doctor")
+_COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "answer", "migrate", "doctor")
 
 
 class _Commands(click.Group):

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 import click
 
+from rejoin.client.commands.tool_lines import ToolLines
 from rejoin.client.reading import Change
 from rejoin.shared.events import dumps
 from rejoin.shared.fold import Message
@@ -27,10 +28,27 @@ class Printer(Protocol):
 
 
 class Whole:
-    """Writes the text that stood at the end, byte for byte, and nothing else."""
+    """Writes the text that stood at the end, byte for byte; what tools do is said on stderr."""
+
+    def __init__(self) -> None:
+        self._tools = ToolLines()
+        self._said = 0
 
     def change(self, change: Change, message: Message) -> None:
-        """Wait: a later `reset` may take it back."""
+        """Say what a tool did; wait with the text, for a later `reset` may take it back."""
+        if change.taken_back:
+            self._take_back(change, message)
+        elif (line := self._tools.line(change.event.name, change.event.data)) is not None:
+            note(line)
+            self._said += 1
+
+    def _take_back(self, change: Change, message: Message) -> None:
+        self._tools = ToolLines()
+        lines = [self._tools.line(event.name, event.fields) for event in message.kept]
+        stand = len(lines) - lines.count(None)
+        if stand < self._said:
+            note(f"what tools did is taken back, to the first {stand} ({_reason(change)})")
+        self._said = stand
 
     def end(self, message: Message) -> None:
         """Write the text."""
@@ -41,11 +59,15 @@ class Whole:
 
 
 class Growing:
-    """Writes text and, dimmed, thinking as it comes; what was taken back is said on stderr."""
+    """Writes text as it comes, and, dimmed, thinking and what tools do.
+
+    What was taken back is said on stderr.
+    """
 
     def __init__(self) -> None:
         self._in_line = False
         self._kind = ""
+        self._tools = ToolLines()
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
@@ -56,8 +78,8 @@ class Growing:
             self._write(change.event.name, change.event.data)
             return
         self._new_line()
-        reason = change.event.data.get("reason") or "its log begins again"
-        note(f"the answer so far is taken back ({printable(str(reason))}); it goes on:")
+        note(f"the answer so far is taken back ({_reason(change)}); it goes on:")
+        self._tools = ToolLines()
         for event in message.kept:
             self._write(event.name, event.fields)
 
@@ -66,6 +88,11 @@ class Growing:
         self._new_line()
 
     def _write(self, kind: str, fields: Mapping[str, object]) -> None:
+        if (line := self._tools.line(kind, fields)) is not None:
+            self._new_line()
+            self._kind = kind
+            click.echo(click.style(line, dim=True))
+            return
         text = printable(str(fields.get("text", "")))
         if kind not in ("text", "reasoning") or not text:
             return
@@ -112,6 +139,10 @@ def spent(usage: Mapping[str, object]) -> str:
     money = "price unknown" if cost is None else f"${printable(str(cost))}"
     estimated = ", estimated" if usage.get("estimated") else ""
     return f"{' + '.join(parts)} tokens, {money}{estimated}"
+
+
+def _reason(change: Change) -> str:
+    return printable(str(change.event.data.get("reason") or "its log begins again"))
 
 
 def _tokens(usage: Mapping[str, object], all_of: str, name: str, some_of: str, some: str) -> str:

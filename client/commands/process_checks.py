@@ -30,11 +30,26 @@ async def processes(redis_url: str) -> AsyncIterator[tuple[str, Finding]]:
 async def configured_providers(call: str | None) -> AsyncIterator[tuple[str, Finding]]:
     """Ask a worker whether each configured provider answers; `call` is a model to be asked too."""
     command = ["rejoin.worker", "--check-providers", *([] if call is None else [f"--call={call}"])]
-    code, output, errors = await _run(command, os.environ, within_seconds=_PROVIDERS_SECONDS)
+    async for found in _told("providers", command, within_seconds=_PROVIDERS_SECONDS):
+        yield found
+
+
+async def own_code() -> AsyncIterator[tuple[str, Finding]]:
+    """Ask a worker whether it can load the operator's tools and agents, and which these are."""
+    command = ("rejoin.worker", "--check-code")
+    async for found in _told("tools and agents", command, within_seconds=_CHECK_SECONDS):
+        yield found
+
+
+async def _told(
+    area: str, command: Sequence[str], *, within_seconds: float
+) -> AsyncIterator[tuple[str, Finding]]:
+    """Run a module that tells what it finds, a line of JSON each."""
+    code, output, errors = await _run(command, os.environ, within_seconds=within_seconds)
     if code is None:
-        yield "providers", Finding(Grade.BROKEN, f"no answer within {_PROVIDERS_SECONDS} s")
+        yield area, Finding(Grade.BROKEN, f"no answer within {within_seconds:g} s")
     elif code != 0:
-        yield "providers", Finding(Grade.BROKEN, _failed(code, errors))
+        yield area, Finding(Grade.BROKEN, _failed(code, errors))
     for line in output.splitlines():
         told = json.loads(line)
         yield told["area"], Finding(Grade(told["grade"]), told["sentence"])

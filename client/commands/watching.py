@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from rejoin.client.client import Client
+from rejoin.client.commands.asking import Asker
 from rejoin.client.commands.printing import Printer, note, printable
 from rejoin.client.reading import changes
 from rejoin.client.tail import Tail
@@ -17,6 +18,7 @@ from rejoin.shared.settings import Settings
 
 INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells say it
 FAILED: Final = 1
+WAITS: Final = 3
 
 
 def server_url(url: str | None, settings: Settings) -> str:
@@ -43,16 +45,23 @@ def open_tail(client: Client, message_id: str, after: str | None = None) -> Tail
     return client.tail(message_id, position, on_drop=dropped)
 
 
-async def print_all(tail: Tail, printer: Printer, message: Message | None = None) -> int:
+async def print_all(
+    tail: Tail, printer: Printer, message: Message | None = None, asker: Asker | None = None
+) -> int:
     """Print a message to its end; return the exit code that says how it ended.
 
-    `message`, a new one, is then what was read.
+    `message`, a new one, is then what was read. Where `asker` has nobody to ask, a message that
+    waits is left so.
     """
     message = message or Message()
     try:
         async with tail:
             async for change in changes(tail, message):
+                if asker is not None:
+                    asker.withdraw()
                 printer.change(change, message)
+                if asker is not None and asker.heed(message):
+                    return WAITS
     finally:
         printer.end(message)
     return _exit_code(message.end)

@@ -28,7 +28,11 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """A tool call; it has a result, an error, or neither yet."""
+    """A tool call; it has a result, an error, or neither yet.
+
+    `ended` tells a result that is JSON's null from none. `needs` and `running` are of a message
+    that goes on: what the call waits for, and whether its tool runs; the database has neither.
+    """
 
     tool_call_id: str
     step: int
@@ -36,6 +40,14 @@ class StoredCall:
     arguments: Fields
     result: object | None = None
     error: object | None = None
+    ended: bool = False
+    needs: str | None = None
+    running: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has a result or an error; an older version did not say of null."""
+        return self.ended or self.result is not None or self.error is not None
 
 
 class StoredStep(NamedTuple):
@@ -128,7 +140,7 @@ def message_of(row: RowMapping, calls: Iterable[StoredCall]) -> StoredMessage:
 def call_of(row: RowMapping) -> StoredCall:
     """The call of a row of `tool_calls`."""
     names = ("tool_call_id", "step", "name", "arguments", "result", "error")
-    return StoredCall(**{name: row[name] for name in names})
+    return StoredCall(**{name: row[name] for name in names}, ended=bool(row["ended"]))
 
 
 def call_row(message_id: str, place: int, call: StoredCall) -> Fields:
@@ -136,7 +148,7 @@ def call_row(message_id: str, place: int, call: StoredCall) -> Fields:
     return {
         "message_id": message_id, "place": place, "tool_call_id": call.tool_call_id,
         "step": call.step, "name": call.name, "arguments": call.arguments,
-        "result": call.result, "error": call.error,
+        "result": call.result, "error": call.error, "ended": call.ended,
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rejoin.shared.settings import Settings
 
 # The migrations, the first one first. A test holds it to the files, so that a process need not
 # load Alembic to see that nothing is to be done.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 MIGRATIONS: Final = "rejoin.shared.db:migrations"
 
 _MIGRATE_SECONDS: Final = 3600.0

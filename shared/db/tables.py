@@ -140,4 +140,5 @@ tool_calls: Final = Table(
     Column("arguments", Json, nullable=False),
     Column("result", Json),
     Column("error", Json),
+    Column("ended", Boolean),  # a result that is JSON's null is one; null: of an older version
 )

@@ -1,13 +1,19 @@
 """One API, one worker and one Redis for what does not break them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.clients.tool_stack import (
+    SETTINGS,
+    ToolProcesses,
+    ToolStack,
+    tool_processes,
+    tool_stack,
+)
 from tests.support.processes import Stack, rejoin_stack
 from tests.support.redis_server import RedisServer, redis_server
 
-SETTINGS = {"REJOIN_KEEPALIVE_SECONDS": "0.5", "REJOIN_RETRY_MILLISECONDS": "50"}
 FAST_TAKEOVER = {**SETTINGS, "REJOIN_LEASE_SECONDS": "1"}
 
 
@@ -24,3 +30,17 @@ def own_stack(own_redis: RedisServer) -> Iterator[Stack]:
     with rejoin_stack(own_redis, settings=FAST_TAKEOVER) as running:
         yield running
         running.assert_no_traceback()
+
+
+@pytest.fixture(scope="session")
+def with_tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToolProcesses]:
+    """What the tests of tools share."""
+    with tool_processes(tmp_path_factory.mktemp("tools")) as running:
+        yield running
+
+
+@pytest.fixture
+async def made(with_tools: ToolProcesses) -> AsyncIterator[ToolStack]:
+    """Processes with tools, and a provider of this test's own."""
+    async with tool_stack(with_tools) as made:
+        yield made

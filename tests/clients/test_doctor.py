@@ -80,11 +80,11 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 
 
 def test_a_setting_without_effect_is_a_warning(tmp_path: Path) -> None:
-    done = run(tmp_path, "doctor", REJOIN_PROT="1", REJOIN_TOOLS="x", REJOIN_PORT=nowhere())
+    done = run(tmp_path, "doctor", REJOIN_PROT="1", REJOIN_JWKS_URL="x", REJOIN_PORT=nowhere())
     assert verdict(done)[0] == 0
     assert [sentence.split()[0] for sentence in lines(done, "warning", "settings")] == [
+        "REJOIN_JWKS_URL",
         "REJOIN_PROT",
-        "REJOIN_TOOLS",
     ]
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from rejoin.api import archive
+from rejoin.shared.db import messages, tables
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import Spent, StoredCall, StoredMessage
 from rejoin.shared.db.saving import save
@@ -141,6 +142,46 @@ async def test_the_snapshot_is_the_messages_own(
     (call,) = seen["tool_calls"]
     assert (call["tool_call_id"], call["result"], call["error"]) == ("c1", {"b": None}, None)
     assert await status(api, told, seen["last_event_id"]) == 204
+
+
+async def test_a_result_that_is_null_is_a_result(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    calls = (StoredCall("c1", 1, "look", {}, ended=True), StoredCall("c2", 1, "look", {}))
+    row = answer(new_message_id(), owner=LOCAL, tool_calls=calls)
+    await save(database, [row])
+    frames = [frame for frame in await events(api, row) if frame.event.startswith("tool_")]
+    assert [frame.event for frame in frames] == ["tool_call", "tool_result", "tool_call"]
+    assert frames[1].data == {"tool_call_id": "c1", "name": "look", "result": None}
+    seen = (await api.get(address(row))).json()["tool_calls"]
+    assert [(call["ended"], call["needs"], call["running"]) for call in seen] == [
+        (True, None, False),
+        (False, None, False),
+    ]
+    (loaded,) = await messages.path(database, row.id)
+    assert loaded.tool_calls == calls
+
+
+async def test_a_call_that_an_older_version_saved_has_ended_with_its_result(
+    api: httpx.AsyncClient, told: StoredMessage, database: Database
+) -> None:
+    async with database.writing() as connection:
+        await connection.execute(tables.tool_calls.update().values(ended=None))
+    assert (await events(api, told))[3].event == "tool_result"
+    (call,) = (await api.get(address(told))).json()["tool_calls"]
+    assert call["ended"]
+
+
+async def test_an_answer_to_a_call_of_one_that_has_ended_is_a_conflict(
+    api: httpx.AsyncClient, told: StoredMessage, database: Database
+) -> None:
+    for body in ({"approve": True}, {"result": {"b": None}}):
+        assert (await api.post(address(told, "/tools/c1"), json=body)).status_code == 409
+        assert (await api.post(address(told, "/tools/c2"), json=body)).status_code == 404
+    anothers = answer(new_message_id(), owner="ann", tool_calls=CALLS)
+    await save(database, [anothers])
+    refused = await api.post(address(anothers, "/tools/c1"), json={"approve": True})
+    assert refused.status_code == 404
 
 
 @pytest.mark.parametrize(

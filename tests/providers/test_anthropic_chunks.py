@@ -87,6 +87,31 @@ def test_an_answer_cut_off_anywhere_before_its_message_stop_is_an_error(name: st
         assert (broken.code, broken.retryable) == (FailureCode.PROVIDER_PROTOCOL, True)
 
 
+def test_an_answer_cut_off_anywhere_tells_of_no_call_but_whole_ones() -> None:
+    body, wanted = BODIES["anthropic_tools"], SAMPLES["anthropic_tools"]
+    for cut in range(len(body)):
+        told = [chunk for chunk in MessageStream(TOOLS).feed(body[:cut]) if is_call(chunk)]
+        assert told == [chunk for chunk in wanted if is_call(chunk)][: len(told)]
+
+
+def is_call(chunk: Chunk) -> bool:
+    return isinstance(chunk, ToolCallChunk)
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("pieces", [[], [""], ['{"a":'], ['{"a":', ' [1, "b']])
+def test_a_call_whose_arguments_were_cut_off_is_broken(
+    reason: str, closed: bool, pieces: list[str]
+) -> None:
+    opened = open_block(1, type="tool_use", id="cut", name="now", input={})
+    deltas = [delta(1, type="input_json_delta", partial_json=piece) for piece in pieces]
+    end = [close_block(1)] if closed else []
+    whole, cut, _ = said(begin(), call(), opened, *deltas, *end, stop(reason))
+    assert whole == ToolCallChunk(ToolCall("toolu_0", "now", {}))
+    assert cut == ToolCallChunk(ToolCall("cut", "now", {}), broken="".join(pieces))
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_an_error_event_at_any_place_is_an_error_after_what_came_before(name: str) -> None:
     *events, last = BODIES[name].split(b"\n\n")

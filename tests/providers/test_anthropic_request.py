@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -158,17 +159,19 @@ async def test_thinking_is_sent_back_unchanged_and_first(
 
 def test_thinking_of_another_provider_is_left_out() -> None:
     thinking = [{"type": "reasoning.encrypted", "data": "x"}, SIGNED]
-    (turn,) = said(Turn("assistant", "a", thinking=thinking))
+    _, turn = said(HI, Turn("assistant", "a", thinking=thinking))
     assert turn["content"] == [SIGNED, block("a")]
 
 
 def test_results_of_one_step_are_one_turn_with_what_the_user_says_next() -> None:
     turns = [
+        HI,
+        Turn("assistant", "", [ToolCall("1", "now", {}), ToolCall("2", "now", {})]),
         Turn("tool", "a", tool_call_id="1"),
         Turn("tool", "", tool_call_id="2", is_error=True),
         Turn("user", "And?"),
     ]
-    assert said(*turns) == [
+    assert said(*turns)[2:] == [
         {
             "role": "user",
             "content": [
@@ -185,7 +188,7 @@ def test_a_call_and_its_result_keep_one_id_whatever_letters_it_had() -> None:
         Turn("assistant", "", tool_calls=[ToolCall("functions.now:0", "now", {})]),
         Turn("tool", "x", tool_call_id="functions.now:0"),
     ]
-    use, result = (turn["content"][0] for turn in said(*turns))
+    _, use, result = (turn["content"][0] for turn in said(HI, *turns))
     assert use["id"] == result["tool_use_id"] == "functions_now_0"
 
 
@@ -390,3 +393,105 @@ async def test_the_forced_tools_arguments_are_the_text_as_they_come(
 async def test_half_a_surrogate_pair_in_the_request_is_refused(claude: AnthropicProvider) -> None:
     caught = await failure(claude, ModelRequest(MODEL, [Turn("user", "\ud83d")]))
     assert caught.code == FailureCode.INVALID_REQUEST
+
+
+BOUND = (
+    "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a"
+    " different conversation."
+)
+
+
+def refusal(message: str) -> Answer:
+    said = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    return Answer([json.dumps(said).encode()], 400, content_type="application/json")
+
+
+async def test_thoughts_that_the_api_does_not_take_back_are_left_out(
+    server: ProviderServer, claude: AnthropicProvider
+) -> None:
+    server.play(refusal(BOUND), Answer([begin() + END]))
+    turns = [HI, Turn("assistant", "a", thinking=[SIGNED]), HI]
+    assert (await answer(claude, ModelRequest(MODEL, turns)))[-1] == STOP
+    first, second = (request.json["messages"] for request in server.requests)
+    assert first[1]["content"] == [SIGNED, block("a")]
+    assert second == [first[0], {"role": "assistant", "content": [block("a")]}, first[2]]
+
+
+@pytest.mark.parametrize(
+    ("message", "thinking"), [(BOUND, []), ("messages: too many `thinking` blocks", [SIGNED])]
+)
+async def test_what_else_is_refused_is_not_sent_again(
+    server: ProviderServer, claude: AnthropicProvider, message: str, thinking: list[Any]
+) -> None:
+    server.play(refusal(message))
+    turns = [HI, Turn("assistant", "a", thinking=thinking), HI]
+    caught = await failure(claude, ModelRequest(MODEL, turns))
+    assert (caught.code, len(server.requests)) == (FailureCode.INVALID_REQUEST, 1)
+
+
+LOOK = ToolCall("call_1", "look", {"at": 1})
+
+
+def test_calls_in_the_history_name_their_tools_where_none_is_offered() -> None:
+    turns = [HI, Turn("assistant", "", [LOOK]), Turn("tool", "x", tool_call_id="call_1"), HI]
+    sent = made(*turns)
+    assert sent["tools"] == [{"name": "look", "input_schema": {"type": "object"}}]
+    assert sent["tool_choice"] == {"type": "none"}
+    offered = made(*turns, tools=[NOW])
+    assert [tool["name"] for tool in offered["tools"]] == ["now"]
+    assert "tool_choice" not in offered
+
+
+def test_two_ids_of_the_same_letters_stay_two() -> None:
+    calls = [ToolCall(call_id, "now", {}) for call_id in ("a.1", "a:1", "a_1", "x" * 70)]
+    results = [Turn("tool", call.tool_call_id, tool_call_id=call.tool_call_id) for call in calls]
+    _, asked, answered = said(HI, Turn("assistant", "", calls), *results)
+    ids = [use["id"] for use in asked["content"]]
+    assert len(set(ids)) == 4
+    assert ids[2] == "a_1"  # it has the right to its own
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call_id) for call_id in ids)
+    assert [result["tool_use_id"] for result in answered["content"]] == ids
+
+
+def test_a_conversation_begins_with_the_user() -> None:
+    first, second = said(Turn("system", "Be kind."), Turn("assistant", "Hello!"))
+    assert (first["role"], second) == ("user", {"role": "assistant", "content": [block("Hello!")]})
+
+
+def test_a_users_turn_without_words_is_not_left_out() -> None:
+    sent = said(HI, Turn("assistant", "Hello!"), Turn("user", " \n"))
+    assert [turn["role"] for turn in sent] == ["user", "assistant", "user"]
+    assert sent[-1]["content"][0]["text"].strip()
+
+
+def test_an_answer_to_go_on_with_ends_without_white_space() -> None:
+    assert said(HI, Turn("assistant", "Well, \n"))[-1]["content"] == [block("Well,")]
+    assert said(HI, Turn("assistant", "Well, \n"), HI)[1]["content"] == [block("Well, \n")]
+
+
+def test_thoughts_alone_are_no_answer_and_none_comes_after_words() -> None:
+    assert said(HI, Turn("assistant", " ", thinking=[SIGNED]), HI) == [
+        {"role": "user", "content": [block("Hi"), block("Hi")]}
+    ]
+    both = said(HI, Turn("assistant", "a"), Turn("assistant", "b", thinking=[SIGNED]), HI)
+    assert both[1]["content"] == [block("a"), block("b")]
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "on"), [([[], []], False), ([[SIGNED], []], True), ([[], [SIGNED]], True)]
+)
+def test_a_model_with_a_budget_thinks_in_mid_step_only_where_it_has_thought(
+    thoughts: list[list[dict[str, object]]], on: bool
+) -> None:
+    steps = []
+    for number, thinking in enumerate(thoughts):
+        call = ToolCall(f"call_{number}", "now", {})
+        steps += [
+            Turn("assistant", "", [call], thinking=thinking),
+            Turn("tool", "x", tool_call_id=call.tool_call_id),
+        ]
+    options: dict[str, Any] = {"reasoning_effort": "high", "tools": [NOW]}
+    assert ("thinking" in made(HI, *steps, model="claude-haiku-4-5", **options)) is on
+    assert made(HI, *steps, **options)["thinking"] == ADAPTIVE
+    answered = made(HI, *steps, Turn("assistant", "a"), HI, model="claude-haiku-4-5", **options)
+    assert "thinking" in answered

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -9,14 +10,31 @@ import pytest
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers.anthropic import AnthropicProvider
-from rejoin.worker.providers.base import ModelRequest, Provider, TextChunk
+from rejoin.worker.providers.base import (
+    Chunk,
+    ModelRequest,
+    Provider,
+    TextChunk,
+    Tool,
+    ToolCallChunk,
+    WorkingChunk,
+)
 from rejoin.worker.providers.ollama import OllamaProvider
 from rejoin.worker.providers.openai import OpenAIProvider
 from rejoin.worker.providers.openrouter import OpenRouterProvider
 from tests.providers import anthropic_wire as anthropic
-from tests.providers.answers import ask, collect, failure
+from tests.providers.answers import WIRE, ask, collect, failure
 from tests.providers.conftest import KEY
-from tests.support.provider_script import Answer, Hold, choice, completion_chunk, sse
+from tests.support.provider_script import (
+    Answer,
+    Drop,
+    Hold,
+    Part,
+    Reset,
+    choice,
+    completion_chunk,
+    sse,
+)
 from tests.support.provider_server import ProviderServer
 
 
@@ -192,3 +210,27 @@ def test_settings_that_cannot_work_are_refused_without_repeating_them(
         CONFIGURED[name]({f"{name}_{setting}": value})
     assert caught.value.code == FailureCode.AUTHENTICATION
     assert not any(part in str(caught.value) for part in ("schl", "two", "geheim"))
+
+
+# A sample of calls, and what of it is still to come when the connection breaks.
+CALLS = {
+    OpenAIProvider: ("openai_tools", b'"finish_reason":"'),
+    OpenRouterProvider: ("openrouter_tools", b'"finish_reason":"'),
+    OllamaProvider: ("ollama_tools", b'"finish_reason":"'),
+    AnthropicProvider: ("anthropic_tools", "ich 🏔".encode()),
+}
+
+
+@pytest.mark.parametrize("after", [Drop(), Reset()])
+async def test_arguments_that_broke_off_are_no_call(
+    server: ProviderServer, adapter: Provider, wire: Wire, after: Part
+) -> None:
+    name, still = CALLS[wire.adapter]
+    body = (WIRE / f"{name}.txt").read_bytes()
+    server.play(Answer([body[: body.index(still)], after], split=1))
+    chunks: list[Chunk] = []
+    tools = [Tool("get_weather", "", {"type": "object"})]
+    broken = await failure(adapter, replace(wire.asked, tools=tools), chunks)
+    assert broken.retryable
+    assert WorkingChunk() in chunks
+    assert not any(isinstance(chunk, ToolCallChunk) for chunk in chunks)

@@ -14,7 +14,7 @@ from rejoin.worker.providers.base import (
     Turn,
     UsageChunk,
 )
-from rejoin.worker.providers.openai import OpenAIProvider, takes_new_limit
+from rejoin.worker.providers.openai import OpenAIProvider, is_openais_own
 from tests.providers.answers import SAMPLES, STOP, WIRE, answer, ask, failure
 from tests.providers.conftest import KEY
 from tests.support.provider_script import (
@@ -106,7 +106,7 @@ async def test_a_request_holds_every_option_that_is_set(
     ],
 )
 def test_only_openai_itself_gets_the_new_limit(host: str, new: bool) -> None:
-    assert takes_new_limit(host) is new
+    assert is_openais_own(host) is new
 
 
 async def test_a_server_without_keys_is_called_with_a_placeholder(server: ProviderServer) -> None:

@@ -16,6 +16,7 @@ from rejoin.worker.providers.base import (
     FinishChunk,
     ReasoningChunk,
     TextChunk,
+    ToolCallChunk,
     UsageChunk,
 )
 from rejoin.worker.providers.openai_chunks import Completion
@@ -76,6 +77,14 @@ def test_an_answer_cut_off_anywhere_before_its_finish_is_an_error(name: str) -> 
         with pytest.raises(ProviderError) as caught:
             read([body[:cut]], tools=name in TOOL_SAMPLES)
         assert caught.value.code == FailureCode.PROVIDER_PROTOCOL
+
+
+@pytest.mark.parametrize("name", TOOL_SAMPLES)
+def test_an_answer_cut_off_anywhere_before_its_finish_tells_of_no_call(name: str) -> None:
+    body = BODIES[name]
+    for cut in range(body.index(b'"finish_reason":"')):
+        chunks = Completion(calls=ToolCalls()).feed(body[:cut])
+        assert not any(isinstance(chunk, ToolCallChunk) for chunk in chunks)
 
 
 def test_data_on_several_lines_is_one_event() -> None:

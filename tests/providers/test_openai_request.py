@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
+
+import pytest
 
 from rejoin.shared.content import FilePart, ImagePart, TextPart
 from rejoin.shared.request import ResponseFormat
@@ -107,4 +110,44 @@ async def test_the_sdk_passes_on_all_of_it(
                 "parameters": {"type": "object"},
             },
         },
+    ]
+
+
+HI = Turn("user", "Hi")
+LONG = ToolCall("call_" + "x" * 50, "weather", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "most"), [("https://api.openai.com/v1", 40), ("http://127.0.0.1:1/v1", 64)]
+)
+def test_a_call_keeps_its_id_as_far_as_the_server_takes_it(url: str, most: int) -> None:
+    other = ToolCall(LONG.tool_call_id + "y", "weather", {})
+    turns = [
+        HI,
+        Turn("assistant", "", [LONG, other]),
+        *(Turn("tool", "x", tool_call_id=call.tool_call_id) for call in (LONG, other)),
+    ]
+    provider = OpenAIProvider({"OPENAI_BASE_URL": url})
+    sent: Any = provider.body(ModelRequest("m", turns))["messages"]
+    ids = [call["id"] for call in sent[1]["tool_calls"]]
+    assert len(set(ids)) == 2
+    assert all(len(call_id) <= most for call_id in ids)
+    assert (ids[0] == LONG.tool_call_id) is (most == 64)
+    assert [message["tool_call_id"] for message in sent[2:]] == ids
+
+
+def test_only_openai_itself_gets_roles_in_any_order() -> None:
+    turns = [HI, HI, Turn("system", "Be kind."), Turn("assistant", "a")]
+    roles = {
+        url: [
+            message["role"]
+            for message in OpenAIProvider({"OPENAI_BASE_URL": url}).body(ModelRequest("m", turns))[
+                "messages"
+            ]
+        ]
+        for url in ("https://api.openai.com/v1", "http://127.0.0.1:1/v1")
+    }
+    assert list(roles.values()) == [
+        ["user", "user", "system", "assistant"],
+        ["system", "user", "assistant"],
     ]

@@ -233,10 +233,15 @@ def test_an_end_that_only_says_stop_is_one_of_calls_where_there_are_any() -> Non
     assert read(delta(piece(0, "a", "weather", BERLIN)), finish("stop")) == [CALL, end]
 
 
-def test_a_call_that_the_limit_cut_off_is_broken_and_the_end_says_so() -> None:
-    cut = ToolCallChunk(ToolCall("a", "weather", {}), broken='{"ci')
-    chunks = read(delta(piece(0, "a", "weather", '{"ci')), finish("length"))
-    assert chunks == [cut, FinishChunk(FinishReason.LENGTH)]
+@pytest.mark.parametrize("arguments", ['{"ci', "{", "", None])
+def test_a_call_that_the_limit_cut_off_is_broken_and_the_end_says_so(
+    arguments: str | None,
+) -> None:
+    whole = ToolCallChunk(ToolCall("b", "now", {}))
+    cut = ToolCallChunk(ToolCall("a", "weather", {}), broken=arguments or "")
+    pieces = (piece(0, "b", "now", ""), piece(1, "a", "weather", arguments))
+    chunks = read(*map(delta, pieces), finish("length"))
+    assert chunks == [whole, cut, FinishChunk(FinishReason.LENGTH)]
 
 
 def test_an_end_of_calls_without_any_is_a_stop() -> None:

@@ -100,10 +100,12 @@ async def test_thinking_goes_back_unchanged_and_that_of_others_does_not(
     ]
     foreign = {"type": "thinking", "thinking": "So.", "signature": "s"}
     turns = [
+        Turn("user", "Is it?"),
         Turn("assistant", "Yes.", thinking=[*own, foreign]),
+        Turn("user", "And now?"),
         Turn("assistant", "No.", thinking=[foreign]),
     ]
-    assert (await sent(server, router, ModelRequest("m", turns)))["messages"] == [
+    assert (await sent(server, router, ModelRequest("m", turns)))["messages"][1::2] == [
         {"role": "assistant", "content": "Yes.", "reasoning_details": own},
         {"role": "assistant", "content": "No."},
     ]

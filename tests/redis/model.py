@@ -4,6 +4,7 @@ The steps are those of a worker, one Redis call or two each: lease, renew, claim
 over, see to the job. In between a worker may be paused and go on with what it believes, or die;
 a reply may be lost, so that the very same call is made again; a lease may end. With `losses` Redis
 now and then loses its newest writes, as a restart or a failover may, and has another run_id then.
+Some messages call tools that wait for people (model_waits.py): their workers go, and come back.
 Messages come into a few conversations, step by step too, and an API may die between two steps.
 In a `calm` world nothing dies: then everything comes to its end without the reaper.
 """
@@ -34,7 +35,9 @@ from rejoin.shared.ids import EventId, new_message_id
 from rejoin.shared.record import Claim, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.turns import IfBusy
+from rejoin.shared.waiting import Parked
 from rejoin.worker.reaper import Reaper
+from tests.redis.model_waits import Calls, Waits, closing, left_open, new_calls, told
 from tests.support.in_process import kit_for
 from tests.support.messages import (
     LIFE,
@@ -68,6 +71,7 @@ class Running:
     first: bool = False
     last: log.Batch | None = None
     doubt: bool = False  # Redis was away since the end was written
+    calls: Calls = field(default_factory=Calls)
 
 
 @dataclass
@@ -99,7 +103,7 @@ class Known:
     seen: list[Frame] = field(default_factory=list)
 
 
-class World:
+class World(Waits):
     """Everything, driven by one seed."""
 
     def __init__(
@@ -118,6 +122,7 @@ class World:
         self.talks = [new_message_id() for _ in range(2)]
         self.posts: list[Post] = []
         self.parents: dict[str, str | None] = {}
+        self.answered: dict[str, dict[str, bool]] = {}
         self._names = 0
 
     async def run(self) -> None:
@@ -142,6 +147,8 @@ class World:
             (8, self._post_on),
             (4, self._cancel),
             (2, self._end_by_api),
+            (6 * bool(self.messages), self._answer_any),
+            (bool(self.messages), self._pass_deadline),
             (not self.calm, self._reap),
             (2 * self.losses, self._keep),
             (self.losses, self._lose),
@@ -242,9 +249,13 @@ class World:
             await self._cancel_of(self._any_message())
 
     async def _cancel_of(self, message_id: str) -> None:
-        ended = await self._perhaps_again(lambda: record.cancel(self.redis, message_id))
+        after_step = self.rng.random() < 0.4
+        ended = await self._perhaps_again(
+            lambda: record.cancel(self.redis, message_id, after_step=after_step)
+        )
         if ended is None:
             self.messages[message_id].accepted_cancel = True
+            await self._wake_waiting(message_id)
 
     async def _end_by_api(self) -> None:
         if self.messages:
@@ -252,7 +263,8 @@ class World:
             found = await record.load(self.redis, message_id)
             if found is None or not found.cancel_asked or found.ended:
                 return
-            if found.status is Status.QUEUED or await queue.is_due(self.redis, message_id):
+            nobodys = found.status in (Status.QUEUED, Status.WAITING)
+            if nobodys or await queue.is_due(self.redis, message_id):
                 self.messages[message_id].claims.add("api")
                 await self._perhaps_again(lambda: end_message(self.ender, message_id))
 
@@ -261,7 +273,8 @@ class World:
     async def _expire(self) -> None:
         if self.messages:
             message_id = self._any_message()
-            await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
+            if await self._is_held(message_id):
+                await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
 
     async def _pause(self) -> None:
         worker = self.rng.choice(self.workers)
@@ -301,6 +314,7 @@ class World:
                 fields["run_id"] = f"{self._names}"
             await cast(Awaitable[int], self.redis.hset(key, mapping=fields))  # type: ignore[arg-type]
             self.messages[message_id] = Known()
+        self.answered.clear()
 
     async def _lose_of_the_queue(self) -> None:
         """Let a job that was taken off be there again: the queue may have a server of its own."""
@@ -370,7 +384,10 @@ class World:
             _drop(worker, message_id, running)
 
     async def _next(self, worker: Worker, message_id: str, running: Running) -> None:
-        if running.ended:
+        if running.calls.parked:
+            await self._give_back(message_id, running.job, running.calls)
+            _drop(worker, message_id, running)
+        elif running.ended:
             await self._aftermath(message_id, running)
             _drop(worker, message_id, running)
         elif running.claim is None:
@@ -389,20 +406,45 @@ class World:
                 )
                 _drop(worker, message_id, running)
         elif running.written == 0:
-            await self._write(message_id, running, await self._opening(message_id, running.claim))
-        elif running.to_end or self.rng.random() < 0.2:
+            await self._write(message_id, running, await self._opening(message_id, running))
+        else:
+            await self._work(worker, message_id, running)
+
+    async def _work(self, worker: Worker, message_id: str, running: Running) -> None:
+        if running.calls.told and not running.to_end and self.rng.random() < 0.9:
+            await self._see_to_calls(message_id, running)
+        elif running.to_end or (not running.calls.told and self.rng.random() < 0.2):
             if self.rng.random() < 0.1:  # at the last moment
                 await self._cancel_of(message_id)
             await self._end(message_id, running)
-        elif self.rng.random() < 0.1:
+        elif running.calls.told or self.rng.random() < 0.1:
             await self._perhaps_again(
                 lambda: record.hand_over(self.redis, message_id, running.token)
             )
             await self._perhaps_again(lambda: queue.release(self.redis, message_id, running.job))
             _drop(worker, message_id, running)
+        elif self.rng.random() < 0.3:
+            asked, calls = new_calls([self._token() for _ in range(self.rng.randint(1, 2))])
+            await self._write(message_id, running, asked)
+            running.calls = calls
         else:
             words = [f"{running.token} "] * self.rng.randint(1, 3)
             await self._write(message_id, running, words)
+
+    async def _see_to_calls(self, message_id: str, running: Running) -> None:
+        calls = running.calls
+        untold = [call_id for call_id, is_told in calls.told.items() if not is_told]
+        if not calls.asked:
+            await self._ask(message_id, running.token, calls)
+        elif untold:
+            await self._write(message_id, running, told(untold))
+            calls.told |= dict.fromkeys(untold, True)
+        elif self.rng.random() < 0.5:
+            if await self._park(message_id, running.token, calls) is Parked.CANCEL:
+                running.to_end = True
+        elif events := await self._hear(message_id, calls):
+            await self._write(message_id, running, events, "step")
+            running.calls = Calls()
 
     async def _is_first(self, message_id: str) -> bool:
         found = await record.load(self.redis, message_id)
@@ -429,13 +471,15 @@ class World:
             with contextlib.suppress(LogEnded):
                 await log.append(self.redis, running.last)
 
-    async def _opening(self, message_id: str, won: Claim) -> list[Event | str]:
-        first: Event = start(message_id, won.attempt)
-        if await log.read(self.redis, message_id, limit=1):
-            first = Reset(None, won.attempt, MODEL, "takeover")
-        elif won.attempt > 1:
-            return [first, Reset(None, won.attempt, MODEL, "takeover")]
-        return [first]
+    async def _opening(self, message_id: str, running: Running) -> list[Event | str]:
+        assert running.claim is not None
+        attempt = running.claim.attempt
+        if frames := await log.read_all(self.redis, message_id):
+            reset, running.calls = left_open(frames, attempt)
+            return [reset]
+        if attempt > 1:
+            return [start(message_id, attempt), Reset(None, attempt, MODEL, "takeover")]
+        return [start(message_id, attempt)]
 
     async def _write(
         self, message_id: str, running: Running, events: Sequence[Event | str], ending: str = ""
@@ -449,7 +493,8 @@ class World:
 
     async def _end(self, message_id: str, running: Running) -> None:
         if running.to_end:
-            await self._write(message_id, running, end(FinishReason.CANCELLED), "cancelled")
+            last = [*closing(running.calls), *end(FinishReason.CANCELLED)]
+            await self._write(message_id, running, last, "cancelled")
         else:
             try:
                 await self._write(message_id, running, end(), "done")
@@ -488,7 +533,11 @@ class World:
         for step in range(TO_SETTLE):
             if step % 50 == 0:
                 for name in await self.redis.zrange(keys.QUEUE, 0, -1):
-                    await self.redis.zadd(keys.QUEUE, {name: 1}, xx=True)
+                    # What waits for people is woken by their answers, or stalls.
+                    if await self._is_held(name.decode()) or name.decode() not in self.messages:
+                        await self.redis.zadd(keys.QUEUE, {name: 1}, xx=True)
+                for message_id in self.messages:
+                    await self._answer_any(message_id, all_of_them=True)
                 if not self.calm:
                     await self._reap(late=True)
             await self._lease()
@@ -539,7 +588,8 @@ class World:
         message = fold(frames)
         assert not message.gap
         last = writers[max(writers)]
-        assert set(message.text.split()) <= last, "text of another attempt stands"
+        if not message.named("tool_call"):
+            assert set(message.text.split()) <= last, "text of another attempt stands"
         found = await record.load(self.redis, message_id)
         assert found is not None
         assert found.ended
@@ -549,6 +599,7 @@ class World:
         assert message.end is not None
         cancelled = message.end.fields["finish_reason"] == "cancelled"
         assert cancelled == (found.status is Status.CANCELLED)
+        self._check_calls(message_id, message, cancelled=cancelled)
         if known.accepted_cancel:
             assert cancelled, "a cancel that was accepted is lost"
         assert await place(self.redis, message_id) == (None, None, False)

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, NamedTuple
 
 import httpx
@@ -24,7 +25,7 @@ from rejoin.shared.connections import open_redis
 from rejoin.shared.settings import Settings
 from tests.support.asgi_call import asgi_call, scope_of
 from tests.support.messages import until_true
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.sse_reader import RetryField, open_tail
 from tests.support.writer import Writer
 
@@ -32,8 +33,8 @@ Wrap = Callable[[ASGIApp], ASGIApp]
 
 
 @pytest.fixture
-async def app(clean_redis_url: str) -> AsyncIterator[Application]:
-    made = create_app(Settings(redis_url=clean_redis_url))
+async def app(clean_redis_url: str, tmp_path: Path) -> AsyncIterator[Application]:
+    made = create_app(Settings(redis_url=clean_redis_url, data_dir=tmp_path))
     async with made.lifespan():
         yield made
 
@@ -182,7 +183,27 @@ async def test_a_mounted_application_serves_tails_below_its_path(
         assert call.socket.events == log
 
 
-def test_starlettes_test_client_gets_the_log(clean_redis_url: str) -> None:
+async def test_two_applications_of_one_process_keep_to_their_own_redis(
+    app: Application, redis: Redis, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    other = create_app(Settings(redis_url=own_redis.url, data_dir=tmp_path))
+    outer = Starlette(routes=[Mount("/a", app), Mount("/b", other)])
+    theirs = open_redis(own_redis.url)
+    writers = {"/a": await Writer.begin(redis), "/b": await Writer.begin(theirs)}
+    async with other.lifespan():
+        for prefix, writer in writers.items():
+            elsewhere = "/b" if prefix == "/a" else "/a"
+            async with asgi_call(outer, scope_of(elsewhere + path_of(writer))) as missing:
+                await missing.until_ended()
+                assert missing.status == 404
+            async with asgi_call(outer, scope_of(prefix + path_of(writer))) as call:
+                log = await write_slowly(writer)
+                await call.until_ended()
+                assert call.socket.events == log
+    await theirs.aclose()
+
+
+def test_starlettes_test_client_gets_the_log(clean_redis_url: str, tmp_path: Path) -> None:
     async def written() -> tuple[str, bytes]:
         redis = open_redis(clean_redis_url)
         writer = await Writer.begin(redis)
@@ -191,8 +212,8 @@ def test_starlettes_test_client_gets_the_log(clean_redis_url: str) -> None:
         return path_of(writer), log
 
     path, log = asyncio.run(written())
-    outer = Starlette(routes=[Mount("/", app := create_app(Settings(redis_url=clean_redis_url)))])
-    outer.router.lifespan_context = lambda _: app.lifespan()
+    app = create_app(Settings(redis_url=clean_redis_url, data_dir=tmp_path))
+    outer = Starlette(routes=[Mount("/", app)], lifespan=lambda _: app.lifespan())
     with TestClient(outer) as client:
         response = client.get(path)
         assert response.content.removeprefix(b"retry: 1000\n: open\n\n") == log
@@ -212,10 +233,10 @@ def uvicorn(redis_url: str, *options: str) -> Iterator[Server]:
     """`uvicorn` as users start it, with its access log."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "rejoin.api.app:create_app"]
-    with TemporaryFile() as log:
+    with TemporaryFile() as log, TemporaryDirectory() as data:
         process = subprocess.Popen(
             [*command, "--port", str(port), *options],
-            env={"REJOIN_REDIS_URL": redis_url, "PATH": ""},
+            env={"REJOIN_REDIS_URL": redis_url, "REJOIN_DATA_DIR": data, "PATH": ""},
             stdout=log,
             stderr=log,
         )

@@ -183,3 +183,18 @@ async def test_cancel_flags_of_many_messages_are_read_at_once(any_redis: Redis) 
     asked = await record.cancelled_of(any_redis, [*message_ids, "no-such-message"])
     assert asked == message_ids[1::2]
     assert await record.cancelled_of(any_redis, []) == []
+
+
+async def test_runs_lost_count_anew_after_a_finished_step(any_redis: Redis) -> None:
+    message_id = await accept(any_redis)
+    await claim(any_redis, message_id, "a")
+    owner = await claim(any_redis, message_id, "b")
+    assert owner.lost_runs == 1
+    going_on = batch(message_id, owner, 0, [start(message_id)])
+    await log.append(any_redis, going_on)
+    owner = await claim(any_redis, message_id, "c")
+    assert owner.lost_runs == 2
+    step = batch(message_id, owner, 0, [start(message_id)], ending="step")
+    for _ in range(2):
+        await log.append(any_redis, step)
+    assert (await claim(any_redis, message_id, "d")).lost_runs == 1

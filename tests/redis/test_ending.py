@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from rejoin.shared import ending, keys, log, queue, record, stored, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import Fenced, LogEnded, LogWentBack
-from rejoin.shared.events import Failed, FailureCode
+from rejoin.shared.events import Event, Failed, FailureCode
 from rejoin.shared.record import Status
 from rejoin.shared.stored import Stored
+from rejoin.shared.tool_events import Needs, ToolCall, ToolResult, ToolStart, ToolWaiting
 from tests.support.messages import LIFE, accept, batch, claim, end, ids, place, post, start
 
 FAILURE = Failed(FailureCode.INTERNAL, "the job could not be run", retryable=True)
@@ -305,3 +306,49 @@ async def test_a_message_accepted_and_never_queued_is_ended_too(
     await end_message(ender, message_id)
     assert await names(any_redis, message_id) == ["start", "usage", "done"]
     assert await place(any_redis, message_id) == (None, None, False)
+
+
+def call_events(*names: str) -> list[Event]:
+    """Two calls, and then for the first of them what `names` say."""
+    made: dict[str, Event] = {
+        "tool_waiting": ToolWaiting("a", "mail", Needs.APPROVAL),
+        "tool_start": ToolStart("a", "mail"),
+        "tool_result": ToolResult("a", "mail", None),
+    }
+    asked = [ToolCall("a", "mail", {}), ToolCall("b", "read", {})]
+    return [*asked, *(made[name] for name in names)]
+
+
+@pytest.mark.parametrize("after_step", [False, True])
+@pytest.mark.parametrize("failure", [None, FAILURE])
+@pytest.mark.parametrize("events", [[], ["tool_waiting"], ["tool_waiting", "tool_start"]])
+async def test_open_calls_are_closed_before_a_cancelled_end(
+    any_redis: Redis, ender: Ender, events: list[str], failure: Failed | None, after_step: bool
+) -> None:
+    message_id = await post(any_redis)
+    owner = await claim(any_redis, message_id, "a")
+    sent = [start(message_id), *call_events(*events)]
+    await log.append(any_redis, batch(message_id, owner, 0, sent))
+    await record.cancel(any_redis, message_id, after_step=after_step)
+    await end_message(ender, message_id, failure)
+    last = (await told(any_redis, message_id))[-5:]
+    assert [name for name, _ in last] == ["reset", "tool_error", "tool_error", "usage", "done"]
+    why = "the message was cancelled"
+    assert [fields for _, fields in last[1:3]] == [
+        {"tool_call_id": "a", "name": "mail", "error": why},
+        {"tool_call_id": "b", "name": "read", "error": why},
+    ]
+    assert last[-1][1]["finish_reason"] == "cancelled"
+    assert await status(any_redis, message_id) is Status.CANCELLED
+
+
+async def test_a_failure_closes_what_is_open_and_says_why(any_redis: Redis, ender: Ender) -> None:
+    message_id = await post(any_redis)
+    owner = await claim(any_redis, message_id, "a")
+    sent = [start(message_id), *call_events("tool_result")]
+    await log.append(any_redis, batch(message_id, owner, 0, sent))
+    await end_message(ender, message_id, FAILURE)
+    last = (await told(any_redis, message_id))[-4:]
+    assert [name for name, _ in last] == ["reset", "tool_error", "usage", "failed"]
+    why = "the message failed: the job could not be run"
+    assert last[1][1] == {"tool_call_id": "b", "name": "read", "error": why}

@@ -229,9 +229,9 @@ async def test_another_owners_message_is_an_unknown_one(
 
 @pytest.mark.parametrize("stalls", [False, True])
 async def test_while_redis_is_away_a_page_is_503_within_5_s(
-    own_redis: RedisServer, stalls: bool
+    own_redis: RedisServer, tmp_path: Path, stalls: bool
 ) -> None:
-    app = create_app(Settings(redis_url=own_redis.url))
+    app = create_app(Settings(redis_url=own_redis.url, data_dir=tmp_path))
     transport = httpx.ASGITransport(app)
     async with (
         app.lifespan(),

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import queue, scripts
+from rejoin.shared.events import Event
 from tests.redis.model import World
 
 SEEDS = 40
@@ -38,7 +39,7 @@ RULES = {
     "a batch again is a success again": ("log/append", "if r[5] == wrote then", "if false then"),
     "a cancel refuses another end": (
         "log/append",
-        "if cancel == 1 and ARGV[5] ~= '' and ARGV[5] ~= 'cancelled' then",
+        "if cancel ~= 0 and ends and ARGV[5] ~= 'cancelled' then",
         "if false then",
     ),
     "a claim raises the attempt": ("log/claim", "tonumber(ARGV[3])) + 1", "tonumber(ARGV[3]), 1)"),
@@ -74,6 +75,43 @@ RULES = {
         "redis.call('ZADD', KEYS[1], at - 1, first)",
         "at = at - 1",
     ),
+    "a step is no end": (
+        "log/append",
+        "local ends = ARGV[5] ~= '' and ARGV[5] ~= 'step'",
+        "local ends = ARGV[5] ~= ''",
+    ),
+    "the first answer stands": (
+        "log/answer",
+        "if stands and stands ~= ARGV[3] then",
+        "if false then",
+    ),
+    "what is asked again keeps its answer": (
+        "log/ask",
+        "if tonumber(ARGV[i + 1]) > round then",
+        "if true then",
+    ),
+    "an answer is told to be the last one": (
+        "log/answer",
+        "return {'answered', 1}",
+        "return {'answered', 0}",
+    ),
+    "what is answered does not wait": ("log/park", "if r[4] or not open then", "if r[4] then"),
+    "a park is its owner's": ("log/park", "if r[3] ~= ARGV[1] then", "if false then"),
+    "a wake moves a job that is put off": (
+        "queue/wake",
+        "redis.call('ZADD', KEYS[1], now, ARGV[1])",
+        "",
+    ),
+    "a wake marks a job that runs": (
+        "queue/wake",
+        "redis.call('HSET', KEYS[2], 'woken ' .. ARGV[1], '1')",
+        "",
+    ),
+    "what was woken is not put off": (
+        "queue/release",
+        "if woken or (score and tonumber(score) <= now) then",
+        "if false then",
+    ),
 }
 
 
@@ -94,6 +132,14 @@ async def test_a_rule_left_out_is_noticed(
 
 async def _always(*_: object) -> bool:
     return True
+
+
+async def _nobody(*_: object) -> list[str]:
+    return []
+
+
+def _no_calls(*_: object) -> list[Event]:
+    return []
 
 
 async def _passing_nobody(
@@ -117,6 +163,9 @@ RULES_IN_PYTHON = {
         ("rejoin.shared.turns.first_open", _passing_nobody),
     ),
     "an end passes the turn": (("tests.redis.model.aftermath", _aftermath_without_a_pass),),
+    "the reaper wakes what waits in vain": (("rejoin.shared.waiting.ready", _nobody),),
+    "a cancel wakes what waits": (("tests.redis.model.World._wake_waiting", _nobody),),
+    "open calls are closed before an end": (("rejoin.shared.ending.close_calls", _no_calls),),
 }
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.api.app import create_app
+from rejoin.api.app import Application, create_app
 from rejoin.shared import catalogue, keys, own_lists
 from rejoin.shared.catalogue import ProviderState
 from rejoin.shared.connections import open_redis
@@ -126,17 +126,19 @@ async def test_one_worker_asks_at_a_time_and_again_and_again(
 
 async def models_of(url: str) -> dict[str, dict[str, object]]:
     """What an API on that Redis answers, within five seconds."""
-    app = create_app(Settings(redis_url=url))
+    context = create_app(Settings(redis_url=url)).context
     try:
         async with (
             asyncio.timeout(5),
             httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://api", trust_env=False
+                transport=httpx.ASGITransport(Application(context)),
+                base_url="http://api",
+                trust_env=False,
             ) as http,
         ):
             answer = await http.get("/api/models")
     finally:
-        await app.context.redis.aclose()
+        await context.redis.aclose()
     assert answer.status_code == 200
     return {model["id"]: model for model in answer.json()["models"]}
 

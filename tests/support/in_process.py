@@ -1,7 +1,7 @@
 """A worker in the test's own process, with a provider that plays a script."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,14 @@ from rejoin.shared.connections import open_redis
 from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.declared import Agent
+from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
+from rejoin.worker.tools.base import Tool
+from rejoin.worker.tools.registry import Tools
 from rejoin.worker.writer import Appender
 from tests.support.messages import post, until
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, texts
@@ -29,7 +33,13 @@ SCRIPT: Final = "script/x"  # the model that a test's own provider answers
 
 
 def kit_for(
-    redis: Redis, provider: Provider | None = None, *, name: str = "worker-1", **settings: Any
+    redis: Redis,
+    provider: Provider | None = None,
+    *,
+    name: str = "worker-1",
+    tools: Iterable[Tool] = (),
+    agents: Iterable[Agent] = (),
+    **settings: Any,
 ) -> Kit:
     """What a run works with; it neither drains nor asks again unless `settings` say so."""
     factories: dict[str, Callable[[], Provider]] = dict(FACTORIES)
@@ -37,7 +47,16 @@ def kit_for(
         factories["script"] = lambda: provider
     plain = {"drain_seconds": 0, "provider_retries": 1, "data_dir": Path(_DATA.name)}
     chosen = Settings(**plain | settings)
-    return Kit(chosen, redis, Appender(redis), Providers(factories), name, Database.of(chosen))
+    return Kit(
+        chosen,
+        redis,
+        Appender(redis),
+        Providers(factories),
+        name,
+        Database.of(chosen),
+        tools=Tools(tools),
+        agents=Agents(agents),
+    )
 
 
 class RunningWorker:

@@ -38,9 +38,10 @@ started: "list[Process]" = []
 
 
 class Process:
-    """One process of Rejoin, with its log in a file."""
+    """One process of Rejoin, with its log in a file: `python -m module *arguments`."""
 
     module: str
+    arguments: tuple[str, ...] = ()
 
     def __init__(
         self, name: str, redis_url: str, directory: Path, settings: Mapping[str, str]
@@ -68,7 +69,7 @@ class Process:
         assert not self.running, f"{self.name} is running already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
+                [sys.executable, "-m", self.module, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

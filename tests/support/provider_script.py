@@ -119,6 +119,8 @@ def simulate(request: Request, seen: Counter[str]) -> Answer:
       error object), `junk` (no JSON); or instead of an answer: `silent`, `empty`, `html`,
       `context`, `filter`, `leak` (a 401 that repeats the key), or a status (`429`, with
       `retry_after` seconds); or `other`: all is well, but it says "something else".
+    - `calls`: names of tools, with commas, that it calls after its words; told their results it
+      answers with them, and with a space after each.
     - `times`: only so many first requests for this very name meet the fault.
     """
     model = str(request.json.get("model", ""))
@@ -160,6 +162,9 @@ async def _simulated_parts(
     says, fault = ("something else", "") if fault == "other" else (options.get("says"), fault)
     if says:
         words = [says[at : at + 2] for at in range(0, len(says), 2)]
+    results, calls = _tool_results(request), options.get("calls", "").split(",")
+    if results:
+        words, calls = [f"{result} " for result in results], []
     rate, at = float(options.get("rate", 0)), int(options.get("at", len(words) // 2))
     yield sse(completion_chunk(model, choices=choice({"role": "assistant", "content": ""})))
     await asyncio.sleep(float(options.get("delay", 0)))
@@ -175,10 +180,27 @@ async def _simulated_parts(
                 yield part
             return
         yield sse(completion_chunk(model, choices=choice({"content": word})))
-    yield sse(completion_chunk(model, choices=choice({}, "stop")))
+    calls = [name for name in calls if name]
+    for n, name in enumerate(calls):
+        made = {"index": n, "id": f"call_{n}", "type": "function"}
+        asked = made | {"function": {"name": name, "arguments": "{}"}}
+        yield sse(completion_chunk(model, choices=choice({"tool_calls": [asked]})))
+    reason = "tool_calls" if calls else "stop"
+    yield sse(completion_chunk(model, choices=choice({}, reason)))
     usage = {"prompt_tokens": 7, "completion_tokens": len(words), "total_tokens": 7 + len(words)}
     yield sse(completion_chunk(model, usage=usage))
     yield sse("[DONE]")
+
+
+def _tool_results(request: Request) -> list[str]:
+    """What a request says of the tools that the answer before called."""
+    messages = request.json.get("messages")
+    results: list[str] = []
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if message["role"] != "tool":
+            break
+        results.insert(0, str(message["content"]))
+    return results
 
 
 _FAULTS: Final[Mapping[str, Sequence[Part]]] = {

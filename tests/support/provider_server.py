@@ -1,7 +1,8 @@
 """A model provider on 127.0.0.1: plays scripted chat completions in the real wire format.
 
 In a test: `async with ProviderServer() as server`, then `server.play(Answer(...))` for each
-request to come; a request beyond the script is answered by the model's name (`simulate`).
+request to come; a request beyond the script is answered by the model's name (`simulate`), or as
+`answers` does.
 As a process of its own: `python -m tests.support.provider_server --port 0` prints its port
 (`provider_process` does it); what it was asked is at `GET /requests`, outside /v1.
 """
@@ -41,12 +42,23 @@ class ProviderServer:
     """The server. `requests` holds what was asked, in order; `connections` counts them.
 
     `lists_models`: whoever asks for the models, as each worker does, gets a list, and is neither
-    noted nor given a scripted answer.
+    noted nor given a scripted answer. `pairing` (of pairing_rules) refuses what the real server
+    would, which takes no answer from the script; `refusals` has what it said.
     """
 
-    def __init__(self, port: int = 0, *, lists_models: bool = False) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        lists_models: bool = False,
+        pairing: Callable[[Request], Answer | None] | None = None,
+        answers: Callable[[Request], Answer] | None = None,
+    ) -> None:
         self.port = port
         self._lists_models = lists_models
+        self._pairing = pairing
+        self._answers = answers
+        self.refusals: list[bytes] = []
         self.requests: list[Request] = []
         self.connections = 0
         self.seen: Counter[str] = Counter()
@@ -98,7 +110,12 @@ class ProviderServer:
         async with self._arrived:
             self.requests.append(request)
             self._arrived.notify_all()
-        return self._script.popleft() if self._script else simulate(request, self.seen)
+        if self._pairing is not None and (refusal := self._pairing(request)) is not None:
+            self.refusals += cast(list[bytes], refusal.parts)
+            return refusal
+        if self._script:
+            return self._script.popleft()
+        return self._answers(request) if self._answers else simulate(request, self.seen)
 
     def _told(self) -> bytes:
         told = [

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from typing import Final, cast
 
@@ -57,9 +58,8 @@ class AnthropicProvider:
         The SDK sends the request and reads the errors; the body is read here, which is faster.
         """
         async with AsyncExitStack() as stack:
-            made = body(request)
             with self._translated():
-                response = await self._call(made, request.reference, stack)
+                made, response = await self._begin(request, stack)
             chunks = self._chunks(request, made, response, stack)
             yield await stack.enter_async_context(aclosing(chunks))
 
@@ -84,6 +84,25 @@ class AnthropicProvider:
     async def aclose(self) -> None:
         """Close idle connections."""
         await self._client.close()
+
+    async def _begin(
+        self, request: ModelRequest, stack: AsyncExitStack
+    ) -> tuple[dict[str, object], httpx2.Response]:
+        """Send the request; a second time, without earlier thoughts, where it refuses those.
+
+        Newer models tie each of them to all that stood before it. A conversation may have been cut
+        to the window since, or have got another system's turn or other tools, and each of its
+        later messages would be refused.
+        """
+        made = body(request)
+        try:
+            return made, await self._call(made, request.reference, stack)
+        except anthropic.BadRequestError as error:
+            thought = any(turn.thinking for turn in request.turns)
+            if not thought or not anthropic_errors.refuses_thoughts(error):
+                raise
+        made = body(replace(request, turns=[replace(turn, thinking=()) for turn in request.turns]))
+        return made, await self._call(made, request.reference, stack)
 
     async def _call(
         self, made: Mapping[str, object], reference: str, stack: AsyncExitStack

@@ -97,14 +97,23 @@ class Block:
                 raise NoChunk
         return ()
 
-    def end(self) -> Iterable[Chunk]:
-        """Give what only the whole block is: its thinking with the signature, or its call."""
+    @property
+    def is_bare_call(self) -> bool:
+        """Whether it calls a tool without arguments; or they were cut off before the first."""
+        given = self.start.get("input") or "".join(self.arguments).strip()
+        return self.is_call and not given
+
+    def end(self, *, cut: bool = False) -> Iterable[Chunk]:
+        """Give what only the whole block is: its thinking with the signature, or its call.
+
+        `cut`: it is the answer's last, and that was cut off.
+        """
         if self.kind in ("thinking", "redacted_thinking"):
             return (ThinkingChunk(self.whole()),)
         if self.is_answer:
             said = self.start.get("input")
             return () if "".join(self.arguments) or not said else (TextChunk(dumps(said)),)
-        return (self._call(),) if self.is_call else ()
+        return (self._call(cut=cut),) if self.is_call else ()
 
     def whole(self) -> dict[str, object]:
         """The block as the API takes it back: what it sent, unchanged."""
@@ -129,8 +138,8 @@ class Block:
             return ()
         return (TextChunk(text) if self.is_answer else _WORKING,)
 
-    def _call(self) -> ToolCallChunk:
-        arguments = self._input()
+    def _call(self, *, cut: bool) -> ToolCallChunk:
+        arguments = None if cut and self.is_bare_call else self._input()
         call_id, name = (str(self.start.get(member) or "") for member in ("id", "name"))
         broken = "".join(self.arguments) if arguments is None else None
         return ToolCallChunk(ToolCall(call_id, name, arguments or {}), broken)

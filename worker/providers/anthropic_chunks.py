@@ -6,7 +6,7 @@ from typing import Final
 from rejoin.shared.events import FinishReason
 from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.anthropic_blocks import Block, Offered
-from rejoin.worker.providers.base import Chunk, FinishChunk, UsageChunk
+from rejoin.worker.providers.base import CUT, Chunk, FinishChunk, UsageChunk
 from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object
 from rejoin.worker.providers.stream_reader import StreamReader
 
@@ -51,6 +51,8 @@ class MessageStream(StreamReader):
         self._secrets = secrets
         self._open: dict[object, Block] = {}
         self._blocks: list[Block] = []
+        # A call without arguments, until what comes next says that they were not cut off.
+        self._held: Block | None = None
         self._counts: dict[str, int] = {}
         self._stop_reason = ""
 
@@ -80,11 +82,9 @@ class MessageStream(StreamReader):
                 block = Block(_member(event, "content_block"), self._offered)
                 self._open[event.get("index")] = block
                 self._blocks.append(block)
-                return block.begin()
+                return [*self._release(), *block.begin()]
             case "content_block_stop":
-                block = self._block(event)
-                del self._open[event.get("index")]
-                return block.end()
+                return self._close(event)
             case "message_start":
                 # All of the input already: a call that breaks off has used that much, exactly.
                 self._count(_member(event, "message").get("usage"))
@@ -107,16 +107,27 @@ class MessageStream(StreamReader):
         except (KeyError, TypeError):
             raise NoChunk from None
 
+    def _close(self, event: Mapping[str, object]) -> list[Chunk]:
+        block = self._block(event)
+        del self._open[event.get("index")]
+        before = self._release()
+        if block.is_bare_call:
+            self._held = block
+            return before
+        return [*before, *block.end()]
+
     def _read_delta(self, event: Mapping[str, object]) -> list[Chunk]:
         reason = _member(event, "delta").get("stop_reason")
+        calls: list[Chunk] = []
         if isinstance(reason, str):
             self._stop_reason = reason
+            calls = self._release()
         usage = event.get("usage")
         # Before the end `output_tokens` says next to nothing: an answer that breaks off has to be
         # counted from its text.
         if not self._count(usage) or not self._stop_reason:
-            return []
-        return self._more_used() if self.paused else [self.usage]
+            return calls
+        return [*calls, *(self._more_used() if self.paused else [self.usage])]
 
     def _more_used(self) -> list[Chunk]:
         return [] if self.usage == self._earlier else [self.usage]
@@ -124,9 +135,18 @@ class MessageStream(StreamReader):
     def _stop(self) -> list[Chunk]:
         if not self._stop_reason:
             raise error_objects.protocol("the message ended without a stop reason")
-        chunks = [chunk for block in self._open.values() for chunk in block.end()]
+        chunks = self._release()
+        chunks += [chunk for block in self._open.values() for chunk in block.end(cut=self._cut)]
         self.finished = self.ended = True
         return chunks if self.paused else [*chunks, self._finish()]
+
+    def _release(self) -> list[Chunk]:
+        held, self._held = self._held, None
+        return [] if held is None else list(held.end(cut=self._cut))
+
+    @property
+    def _cut(self) -> bool:
+        return _FINISH.get(self._stop_reason) in CUT
 
     def _finish(self) -> FinishChunk:
         # An unknown word is an end too: the model stopped by itself.

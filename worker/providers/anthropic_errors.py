@@ -1,11 +1,20 @@
 """What the anthropic SDK and its HTTP client raise, as a ProviderError with a `failed` code."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import anthropic
 
 from rejoin.shared.errors import ProviderError
 from rejoin.worker.providers.error_objects import from_body, from_connecting, from_transport
+
+_THOUGHTS: Final = re.compile(r"Invalid `(?:signature|data)` in `(?:redacted_)?thinking` block")
+
+
+def refuses_thoughts(error: anthropic.BadRequestError) -> bool:
+    """Whether it is a thinking block of the history that the API does not take back."""
+    return _THOUGHTS.search(str(error)) is not None
 
 
 def translate(error: Exception, secrets: Sequence[str] = ()) -> ProviderError:

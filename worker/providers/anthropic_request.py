@@ -1,7 +1,7 @@
 """A model call in the words of Anthropic's Messages API: limits, thinking, answer's format."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from anthropic import transform_schema
@@ -9,8 +9,13 @@ from anthropic import transform_schema
 from rejoin.shared import catalogue
 from rejoin.shared.request import ResponseFormat
 from rejoin.worker.providers.anthropic_blocks import Offered
-from rejoin.worker.providers.anthropic_turns import messages, refused, system
-from rejoin.worker.providers.base import ModelRequest, Tool
+from rejoin.worker.providers.anthropic_turns import (
+    goes_on_unthought,
+    messages,
+    refused,
+    system,
+)
+from rejoin.worker.providers.base import ModelRequest, Tool, Turn
 
 # The API wants a limit with each request. Every Claude that it still serves takes the first; a
 # server that only resembles it may have any model.
@@ -66,24 +71,28 @@ def body(request: ModelRequest) -> dict[str, object]:
             take.
     """
     limit = request.max_tokens or _most_tokens(request.model)
+    said_so_far = messages(request.turns)
     made: dict[str, object] = {
         "model": request.model,
         "max_tokens": limit,
-        "messages": messages(request.turns),
+        "messages": said_so_far,
     }
     if said := system(request.turns):
         made["system"] = said
     if request.stop:
         made["stop_sequences"] = list(request.stop)
-    made |= _thought(request, limit)
+    made |= _thought(request, limit, thinks=not goes_on_unthought(said_so_far))
     if "thinking" not in made or made["thinking"] == _OFF:
         # With thinking on, the API takes neither.
         made |= _given(temperature=request.temperature, top_p=request.top_p)
     return made | _tools_and_format(request, made.get("output_config"))
 
 
-def _thought(request: ModelRequest, limit: int) -> dict[str, object]:
-    """`thinking` and its effort; summarized, for later models show none of it unless asked."""
+def _thought(request: ModelRequest, limit: int, *, thinks: bool) -> dict[str, object]:
+    """`thinking` and its effort; summarized, for later models show none of it unless asked.
+
+    `thinks`: a model with a budget may think after these turns.
+    """
     effort = request.reasoning_effort
     if effort is None:
         return {}
@@ -98,7 +107,7 @@ def _thought(request: ModelRequest, limit: int) -> dict[str, object]:
         raise refused(f"reasoning_effort is one of none, {', '.join(_BUDGETS)}")
     # Half of the limit at most: what is thought counts towards it, and the answer needs the rest.
     budget = min(_BUDGETS[effort], limit // 2)
-    if budget < _LEAST_BUDGET or offered(request).answer is not None:
+    if not thinks or budget < _LEAST_BUDGET or offered(request).answer is not None:
         return {}  # too small for any, or a tool is forced, which goes with no thinking
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
@@ -116,7 +125,18 @@ def _tools_and_format(request: ModelRequest, config: object) -> dict[str, object
             tools.append(_tool(Tool(wanted.name, said, wanted.schema)))
             forced = {"type": "tool", "name": wanted.name}
             made["tool_choice"] = {"type": "any"} if request.tools else forced
+    if not tools and (used := _used(request.turns)):
+        # The API takes no call in the history without `tools`; this model may call none of them.
+        # As text a model would take the calls for its own words, and write more such.
+        tools = [_tool(tool) for tool in used]
+        made["tool_choice"] = {"type": "none"}
     return made | ({"tools": tools} if tools else {})
+
+
+def _used(turns: Sequence[Turn]) -> list[Tool]:
+    """The tools that were called, of which no more is known than their names."""
+    names = dict.fromkeys(call.name for turn in turns for call in turn.tool_calls)
+    return [Tool(name, "", {"type": "object"}) for name in names]
 
 
 def _fitted(wanted: ResponseFormat) -> dict[str, object]:

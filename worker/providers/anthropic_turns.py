@@ -3,19 +3,23 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
 
 from rejoin.shared.content import Content, FilePart, ImagePart, TextPart, text_of
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.worker.providers.alternation import begun
 from rejoin.worker.providers.base import Turn
+from rejoin.worker.providers.call_ids import sent_ids
 
 Block = dict[str, object]
 
 # Thinking of another provider's, after a fallback, has other types: the API would refuse it.
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 _NO_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_ID_CHARS: Final = 64
+_NO_TEXT: Final = "[no text]"
 
 
 def system(turns: Sequence[Turn]) -> str:
@@ -25,54 +29,89 @@ def system(turns: Sequence[Turn]) -> str:
 
 
 def messages(turns: Sequence[Turn]) -> list[dict[str, object]]:
-    """The other turns, those of one role that follow each other made one; empty ones are left out.
+    """The other turns, those of one role that follow each other made one; no text is empty.
+
+    The first is the user's, and the last text, where the model is to go on with it, ends without
+    white space: the API refuses all else.
 
     Raises:
         ProviderError: `invalid_request`, a part is of a kind that the API does not take.
     """
     made: list[dict[str, object]] = []
+    ids = sent_ids(turns, _NO_ID, _ID_CHARS)
     before, blocks = "", list[Block]()
-    for turn in turns:
-        if turn.role == "system" or not (own := list(_blocks(turn))):
-            continue
+    for turn in begun([turn for turn in turns if turn.role != "system"]):
+        own = list(_blocks(turn, ids))
         role = "assistant" if turn.role == "assistant" else "user"
+        if role == before and not _thought_first(blocks):
+            # Where there is any, the first block of a message has to be one.
+            own = [block for block in own if block["type"] not in _THINKING]
+        if not own:
+            continue
         if role != before:
             before, blocks = role, []
             made.append({"role": role, "content": blocks})
         blocks += own
+    if before == "assistant" and isinstance(text := blocks[-1].get("text"), str):
+        blocks[-1] = blocks[-1] | {"text": text.rstrip()}
     return made
 
 
-def _blocks(turn: Turn) -> Iterator[Block]:
+def goes_on_unthought(messages: Sequence[Mapping[str, object]]) -> bool:
+    """Whether the last answer calls tools, and neither it nor the first of its steps has thought.
+
+    So it is after a fallback from another provider's model in the midst of its steps, and after a
+    message of that one's which was cancelled. Models that think by a budget refuse to think then.
+    """
+    last = max(
+        (at for at, said in enumerate(messages) if said["role"] == "assistant"), default=None
+    )
+    if last is None or "tool_use" not in _kinds(messages[last]):
+        return False
+    first = last
+    while first >= 2 and all(kind == "tool_result" for kind in _kinds(messages[first - 1])):
+        first -= 2
+    return not any(_kinds(messages[at])[0] in _THINKING for at in (first, last))
+
+
+def _kinds(message: Mapping[str, object]) -> list[object]:
+    return [block["type"] for block in cast(list[Block], message["content"])]
+
+
+def _thought_first(blocks: Sequence[Block]) -> bool:
+    return bool(blocks) and blocks[0]["type"] in _THINKING
+
+
+def _blocks(turn: Turn, ids: Mapping[str, str]) -> Iterator[Block]:
     if turn.role == "tool":
-        yield _result(turn)
+        yield _result(turn, ids)
         return
+    said = list(_parts(turn.content))
     if turn.role == "assistant":
-        # Unchanged and first, or the API refuses the turn.
-        yield from (dict(block) for block in turn.thinking if block.get("type") in _THINKING)
-    yield from _parts(turn.content)
+        if said or turn.tool_calls:  # thoughts alone are refused
+            # Unchanged and first, or the API refuses the turn.
+            yield from (dict(block) for block in turn.thinking if block.get("type") in _THINKING)
+    elif not said:
+        said = [{"type": "text", "text": _NO_TEXT}]
+    yield from said
     for call in turn.tool_calls:
-        call_id = _call_id(call.tool_call_id)
+        call_id = ids[call.tool_call_id]
         yield {"type": "tool_use", "id": call_id, "name": call.name, "input": dict(call.arguments)}
 
 
-def _result(turn: Turn) -> Block:
-    block: Block = {"type": "tool_result", "tool_use_id": _call_id(turn.tool_call_id or "")}
+def _result(turn: Turn, ids: Mapping[str, str]) -> Block:
+    call_id = turn.tool_call_id or ""
+    block: Block = {"type": "tool_result", "tool_use_id": ids.get(call_id, call_id)}
     if content := list(_parts(turn.content)):
         block["content"] = content
     return block | ({"is_error": True} if turn.is_error else {})
-
-
-def _call_id(given: str) -> str:
-    """The id in the letters that the API takes; other providers have more of them."""
-    return _NO_ID.sub("_", given)
 
 
 def _parts(content: Content) -> Iterator[Block]:
     for part in (TextPart(content),) if isinstance(content, str) else content:
         match part:
             case TextPart():
-                if part.text:  # the API refuses an empty one
+                if part.text.strip():  # the API refuses an empty one
                     yield {"type": "text", "text": part.text}
             case ImagePart():
                 yield {"type": "image", "source": _source(part.url)}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 from rejoin.shared.content import Content, chars_of
 from rejoin.shared.events import FinishReason
@@ -120,7 +120,8 @@ class WorkingChunk:
 class ToolCallChunk:
     """The model asks for a tool. Sent once its arguments are complete and are a JSON object.
 
-    Arguments that are none are sent as they came, in `broken`, with `arguments` empty.
+    Arguments that are none are sent as they came, in `broken`, with `arguments` empty; so are
+    those that the answer's end cut off, be it before the first of them ("").
     """
 
     call: ToolCall
@@ -152,6 +153,9 @@ class FinishChunk:
     finish_reason: FinishReason
     extra: dict[str, str] = field(default_factory=dict)
 
+
+# Ends at which the last call may lack a part of its arguments.
+CUT: Final = frozenset({FinishReason.LENGTH, FinishReason.CONTENT_FILTER})
 
 Chunk = (
     TextChunk

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from rejoin.worker.providers import openai_request
+from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import ModelRequest
 from rejoin.worker.providers.environment import read_access
 from rejoin.worker.providers.openai_compatible import CompatibleProvider
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 
-_NEW_LIMIT_HOSTS: Final = (".api.openai.com", ".openai.azure.com")
+_OWN_HOSTS: Final = (".api.openai.com", ".openai.azure.com")
+_ID_CHARS: Final = 40  # of a call's id: OpenAI refuses a longer one
 
 
 class OpenAIProvider(CompatibleProvider):
@@ -26,19 +29,20 @@ class OpenAIProvider(CompatibleProvider):
         """
         access = read_access(environ, "openai", DEFAULT_URL, "http://HOST:PORT/v1 or https://…")
         super().__init__(access)
-        self._limit = (
-            "max_completion_tokens" if takes_new_limit(access.host) else openai_request.MAX_TOKENS
-        )
+        self._own = is_openais_own(access.host)
 
     def body(self, request: ModelRequest) -> dict[str, object]:
         """Return the request's body."""
-        return openai_request.body(request, limit=self._limit)
+        if self._own:
+            return openai_request.body(request, limit="max_completion_tokens", id_chars=_ID_CHARS)
+        # Its own API takes roles in any order. Behind others is a model's chat template.
+        return openai_request.body(replace(request, turns=alternating(request.turns)))
 
 
-def takes_new_limit(host: str) -> bool:
-    """Whether a host wants `max_completion_tokens`, and not `max_tokens`.
+def is_openais_own(host: str) -> bool:
+    """Whether a host is OpenAI's, or Azure's, which wants `max_completion_tokens`.
 
-    OpenAI refuses `max_tokens` for its reasoning models. Elsewhere it is the other way round:
+    It refuses `max_tokens` for its reasoning models. Elsewhere it is the other way round:
     many servers that resemble OpenAI do not know the new name, and some ignore it in silence.
     """
-    return f".{host}".endswith(_NEW_LIMIT_HOSTS)
+    return f".{host}".endswith(_OWN_HOSTS)

@@ -6,6 +6,7 @@ from typing import Final
 from rejoin.shared.events import FinishReason
 from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.base import (
+    CUT,
     Chunk,
     FinishChunk,
     ReasoningChunk,
@@ -118,7 +119,7 @@ class Completion(StreamReader):
         known = _FINISH.get(word, FinishReason.STOP)
         if self._called and known is FinishReason.STOP:
             known = FinishReason.TOOL_CALLS  # a few say "stop" all the same
-        calls = self._calls.end() if self._calls is not None else []
+        calls = self._calls.end(cut=known in CUT) if self._calls is not None else []
         extra = {} if reason == known else {"finish_reason": reason[:100]}
         return [*self._details.end(), *calls, FinishChunk(known, extra)]
 

@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from rejoin.shared.content import Content, FilePart, Part, TextPart, encode
@@ -9,20 +11,26 @@ from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, dumps
 from rejoin.shared.request import ResponseFormat
 from rejoin.worker.providers.base import ModelRequest, Tool, Turn
+from rejoin.worker.providers.call_ids import sent_ids
 
 MAX_TOKENS: Final = "max_tokens"
+ID_CHARS: Final = 64  # what the longest of the servers that resemble OpenAI send themselves
+_ANY_LETTER: Final = re.compile(r"(?!)")
 
 
-def body(request: ModelRequest, *, limit: str = MAX_TOKENS) -> dict[str, object]:
+def body(
+    request: ModelRequest, *, limit: str = MAX_TOKENS, id_chars: int = ID_CHARS
+) -> dict[str, object]:
     """Return the request's body, but for `stream`; what is not asked for is left out.
 
     Each turn is one of its `messages`, in the same order. `limit` is what the server calls the
-    most tokens of an answer.
+    most tokens of an answer, `id_chars` the length of a call's id that it takes.
 
     Raises:
         ProviderError: `invalid_request`, a file's data is not base64.
     """
     wanted = request.response_format
+    ids = sent_ids(request.turns, _ANY_LETTER, id_chars)
     asked: dict[str, object] = {
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -34,7 +42,7 @@ def body(request: ModelRequest, *, limit: str = MAX_TOKENS) -> dict[str, object]
     }
     return {
         "model": request.model,
-        "messages": [_message(turn) for turn in request.turns],
+        "messages": [_message(turn, ids) for turn in request.turns],
         "stream_options": {"include_usage": True},
         **{name: value for name, value in asked.items() if value is not None},
     }
@@ -45,14 +53,14 @@ def refused(mend: str) -> ProviderError:
     return ProviderError(mend, code=FailureCode.INVALID_REQUEST, retryable=False)
 
 
-def _message(turn: Turn) -> dict[str, object]:
+def _message(turn: Turn, ids: Mapping[str, str]) -> dict[str, object]:
     message: dict[str, object] = {"role": turn.role, "content": encode(_sent(turn.content))}
     if turn.tool_call_id is not None:
-        message["tool_call_id"] = turn.tool_call_id
+        message["tool_call_id"] = ids.get(turn.tool_call_id, turn.tool_call_id)
     if turn.tool_calls:
         message["tool_calls"] = [
             {
-                "id": call.tool_call_id,
+                "id": ids[call.tool_call_id],
                 "type": "function",
                 "function": {"name": call.name, "arguments": dumps(dict(call.arguments))},
             }

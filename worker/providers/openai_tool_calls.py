@@ -56,8 +56,10 @@ class ToolCalls:
                 raise NoChunk
             self._feed(piece)
 
-    def end(self) -> list[ToolCallChunk]:
+    def end(self, *, cut: bool = False) -> list[ToolCallChunk]:
         """Return the calls, each with an id that no other call of the message has.
+
+        `cut`: the answer was cut off, so where the last of them has no arguments it lacks them.
 
         Raises:
             ProviderError: one names no tool.
@@ -72,6 +74,8 @@ class ToolCalls:
                 call_id = f"call_{secrets.token_hex(12)}"
             used.add(call_id)
             arguments = call.arguments()
+            if cut and call is self._calls[-1] and not arguments:
+                arguments = None
             broken = "".join(call.pieces) if arguments is None else None
             chunks.append(ToolCallChunk(ToolCall(call_id, call.name, arguments or {}), broken))
         return chunks

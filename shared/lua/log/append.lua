@@ -1,12 +1,14 @@
 -- Append one attempt's events to a log and publish them (shared/log.py).
 -- KEYS log: stream, f = frame, p = for workers | record: hash attempt, token, ended, cancel, wrote,
---   bytes | live: channel | request
+--   bytes, lost | live: channel | request | answers
 -- ARGV attempt | claim's token | first sequence | life in ms | how it ends (done, failed,
---   cancelled; empty: it goes on) | frame, p or empty...
--- Returns {ok | missing | ended | fenced | went_back | cancel_asked, cancel asked for, log's bytes}.
+--   cancelled; step: it finishes a step and goes on; empty: it goes on) | frame, p or empty...
+-- Returns {ok | missing | ended | fenced | went_back | cancel_asked, cancel asked for (0, 1 now,
+--   2 after the step), log's bytes}.
 -- May be repeated: `wrote` names the batch that was written last.
 local r = redis.call('HMGET', KEYS[2], 'attempt', 'token', 'ended', 'cancel', 'wrote', 'bytes')
-local cancel, bytes = r[4] and 1 or 0, tonumber(r[6] or '0')
+local cancel = r[4] and (r[4] == 'after_step' and 2 or 1) or 0
+local bytes = tonumber(r[6] or '0')
 if not r[1] then
   return {redis.call('EXISTS', KEYS[2]) == 1 and 'went_back' or 'missing', cancel, bytes}
 end
@@ -33,7 +35,8 @@ end
 if attempt > owned or not follows then
   return {'went_back', cancel, bytes}
 end
-if cancel == 1 and ARGV[5] ~= '' and ARGV[5] ~= 'cancelled' then
+local ends = ARGV[5] ~= '' and ARGV[5] ~= 'step'
+if cancel ~= 0 and ends and ARGV[5] ~= 'cancelled' then
   return {'cancel_asked', cancel, bytes}
 end
 local frames = {}
@@ -48,9 +51,12 @@ for i = 6, #ARGV, 2 do
   bytes = bytes + #ARGV[i]
 end
 local head = ARGV[1] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.0f', first + count - 1)
-redis.call('PUBLISH', KEYS[3], head .. (ARGV[5] == '' and ' 0\n' or ' 1\n') .. table.concat(frames))
+redis.call('PUBLISH', KEYS[3], head .. (ends and ' 1\n' or ' 0\n') .. table.concat(frames))
 redis.call('HSET', KEYS[2], 'wrote', wrote, 'bytes', bytes)
-if ARGV[5] ~= '' then
+if ARGV[5] == 'step' then
+  redis.call('HSET', KEYS[2], 'lost', '0')
+end
+if ends then
   local time = redis.call('TIME')
   redis.call('HSET', KEYS[2], 'ended', ARGV[5], 'running', '0',
     'finished_at', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
@@ -58,4 +64,7 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 redis.call('PEXPIRE', KEYS[4], ARGV[4])
+if ARGV[5] ~= '' then
+  redis.call('PEXPIRE', KEYS[5], ARGV[4])
+end
 return {'ok', cancel, bytes}

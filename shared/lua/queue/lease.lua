@@ -1,5 +1,5 @@
 -- Take due jobs: their score becomes the lease's end, so no other poll sees them (shared/queue.py).
--- KEYS queue: zset | owners: hash | wake: list
+-- KEYS queue: zset | owners: hash message id = token, "woken <id>" | wake: list
 -- ARGV token | lease in ms | how many at most | whether expired leases may be taken over (1, 0)
 --   | what the names of the jobs' keys begin with: they are on the queue's own server
 -- Returns {message id, its job (or empty)...}, the longest due first. A repeat takes others: the
@@ -18,6 +18,8 @@ for i = 1, #due do
   if ARGV[4] == '1' or redis.call('HEXISTS', KEYS[2], due[i]) == 0 then
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), due[i])
     redis.call('HSET', KEYS[2], due[i], ARGV[1])
+    -- Whoever claims it now sees what it was woken for.
+    redis.call('HDEL', KEYS[2], 'woken ' .. due[i])
     taken = taken + 1
     reply[2 * taken - 1] = due[i]
     local job = redis.pcall('GET', ARGV[5] .. due[i])

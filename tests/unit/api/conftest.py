@@ -60,8 +60,12 @@ async def context(settings: Settings, redis: Redis) -> AsyncIterator[Context]:
 @pytest.fixture
 async def away(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application whose Redis is away."""
-    transport = httpx.ASGITransport(create_app(settings), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=transport, base_url="http://api") as client,
+    ):
         yield client
 
 

@@ -13,7 +13,8 @@ from rejoin.shared.request import ResponseFormat, StoredRequest, StoredTurn
 ABLE, UNABLE, UNSURE = "openai/able", "openai/unable", "openai/unsure"
 SCHEMA: dict[str, Any] = {"response_format": ResponseFormat("a", {"type": "object"})}
 EFFORT: dict[str, Any] = {"reasoning_effort": "low"}
-SETTINGS = [SCHEMA, EFFORT]
+TOOLS: dict[str, Any] = {"tools": ["search"]}
+SETTINGS = [SCHEMA, EFFORT, TOOLS]
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +23,12 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
         return Model(name, "openai", name.partition("/")[2], 1, 1, can)
 
     models = {
-        ABLE: model(ABLE, Capabilities(json_schema=True, reasoning=True)),
-        UNABLE: model(UNABLE, Capabilities(json_schema=False, reasoning=False)),
+        ABLE: model(ABLE, Capabilities(tools=True, json_schema=True, reasoning=True)),
+        UNABLE: model(UNABLE, Capabilities(tools=False, json_schema=False, reasoning=False)),
         UNSURE: model(UNSURE, Capabilities()),
-        "demo/echo": model("demo/echo", Capabilities(json_schema=False, reasoning=False)),
+        "demo/echo": model(
+            "demo/echo", Capabilities(tools=False, json_schema=False, reasoning=False)
+        ),
     }
     monkeypatch.setattr(catalogue, "known", lambda: models)
 

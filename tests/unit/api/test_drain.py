@@ -68,3 +68,16 @@ def test_in_another_thread_nothing_is_hooked(heard: list[int]) -> None:
     thread.start()
     thread.join(5)
     assert (seen, heard) == ([True], [])
+
+
+async def test_one_that_ended_first_is_not_called_by_a_later_ones_signal(heard: list[int]) -> None:
+    drained: list[str] = []
+    first = drain_on_signal(lambda: drained.append("first"))
+    second = drain_on_signal(lambda: drained.append("second"))
+    with first:
+        second.__enter__()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(0)
+    second.__exit__(None, None, None)
+    assert drained == ["second"]
+    assert heard == [signal.SIGTERM]

@@ -77,7 +77,10 @@ async def test_answers_are_as_described(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"tools": []},
+        {"tools": [5]},
+        {"tools": ["no such"]},
+        {"tools": [{"description": "without a name"}]},
+        {"tools": [{"name": "search"}] * 129},
         {"top_p": 0},
         {"input": 1},
         {"stop": [""]},
@@ -92,6 +95,7 @@ async def test_a_body_that_breaks_the_description_is_refused(
     body = {"model": "demo/echo", "input": "hi"}
     against("MessageBody", body)
     against("MessageBody", body | {"input": [{"type": "text", "text": "hi"}]})
+    against("MessageBody", body | {"tools": ["search", {"name": "own", "parameters": {}}]})
     with pytest.raises(jsonschema.ValidationError):
         against("MessageBody", body | wrong)
     assert (await client.post("/api/messages", json=body | wrong)).status_code == 422

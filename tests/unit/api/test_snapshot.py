@@ -11,11 +11,29 @@ from rejoin.api.app import Application
 from rejoin.api.context import Context
 from rejoin.api.endpoints import snapshot as endpoint
 from rejoin.api.offer import Offer
-from rejoin.shared import log, record
-from rejoin.shared.events import Done, Event, Failed, FailureCode, FinishReason, Text, Usage
+from rejoin.shared import log, record, waiting
+from rejoin.shared.events import (
+    Done,
+    Event,
+    Failed,
+    FailureCode,
+    FinishReason,
+    Step,
+    Text,
+    Usage,
+)
 from rejoin.shared.opening import frames, opening
 from rejoin.shared.record import Claim
 from rejoin.shared.request import StoredRequest, StoredTurn
+from rejoin.shared.tool_events import (
+    Needs,
+    ToolCall,
+    ToolError,
+    ToolResult,
+    ToolStart,
+    ToolWaiting,
+)
+from tests.support.waits import ask
 
 OFFER = Offer("local", StoredRequest("demo/echo", [StoredTurn("user", "x")]), None, "", False)
 
@@ -176,3 +194,55 @@ async def test_a_wait_that_is_no_time_is_422(context: Context, run: Run, wait: s
         answer = await client.get(f"/api/messages/{run.message_id}", params={"wait": wait})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["loc"] == ["query", "wait"]
+
+
+def shown(call: dict[str, Any]) -> tuple[str, Any, Any, bool, Any, bool]:
+    names = ("tool_call_id", "result", "error", "ended", "needs", "running")
+    return tuple(call[name] for name in names)  # type: ignore[return-value]
+
+
+async def test_tool_calls_tell_how_far_each_of_them_came(context: Context, run: Run) -> None:
+    await run.begin()
+    await run.write(ToolCall("a", "look", {"at": 1}), ToolResult("a", "look", None))
+    await run.write(Step(1, FinishReason.TOOL_CALLS))
+    await run.write(*(ToolCall(name, "mail", {}) for name in ("b", "c", "d", "e")))
+    await run.write(
+        ToolWaiting("b", "mail", Needs.APPROVAL), ToolWaiting("c", "mail", Needs.RESULT)
+    )
+    await run.write(ToolStart("d", "mail"), ToolError("e", "mail", "refused"))
+    calls = (await seen(context, run.message_id))["tool_calls"]
+    assert [shown(call) for call in calls] == [
+        ("a", None, None, True, None, False),
+        ("b", None, None, False, "approval", False),
+        ("c", None, None, False, "result", False),
+        ("d", None, None, False, None, True),
+        ("e", None, "refused", True, None, False),
+    ]
+    assert calls[0] == calls[0] | {"step": 1, "name": "look", "arguments": {"at": 1}}
+    assert {call["step"] for call in calls[1:]} == {2}
+    await run.write(ToolStart("b", "mail"))
+    calls = (await seen(context, run.message_id))["tool_calls"]
+    assert shown(calls[1]) == ("b", None, None, False, None, True)
+    await run.write(ToolResult("b", "mail", {"sent": 1}))
+    calls = (await seen(context, run.message_id))["tool_calls"]
+    assert shown(calls[1]) == ("b", {"sent": 1}, None, True, None, False)
+
+
+async def test_a_message_that_waits_says_so(context: Context, run: Run) -> None:
+    await run.begin()
+    await run.write(ToolCall("a", "mail", {}), ToolWaiting("a", "mail", Needs.APPROVAL))
+    assert (await seen(context, run.message_id))["status"] == "streaming"
+    await ask(run.redis, run.message_id, "t", "a")
+    await waiting.park(run.redis, run.message_id, token="t", call_ids=["a"])
+    found = await seen(context, run.message_id)
+    assert found["status"] == "waiting"
+    transport = httpx.ASGITransport(Application(context))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        conversation = await client.get(f"/api/conversations/{found['conversation_id']}")
+    (_, answer) = conversation.json()["messages"]
+    assert conversation.json()["active_message_id"] == run.message_id
+    assert answer["status"] == "waiting"
+    assert answer["tool_calls"] == found["tool_calls"]
+    assert answer["tool_calls"][0]["needs"] == "approval"
+    await run.begin("again")
+    assert (await seen(context, run.message_id))["status"] == "streaming"

@@ -106,6 +106,7 @@ def test_anthropic_is_available_with_a_key_or_a_server(
         "anthropic/claude-sonnet-4-5",
         "openai/meta-llama/llama-3.3-70b-instruct:free",
         "openai/" + "x" * 249,
+        "agent/my-agent_2.0",
     ],
 )
 def test_a_usable_name_is_taken(model: str) -> None:
@@ -124,7 +125,18 @@ def test_what_is_no_name_is_a_bad_request(model: str) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    ["gpt-5-mini", "nobody/x", "openai/", "/x", "demo/parrot", "demo/", "Demo/echo", "agent/x"],
+    [
+        "gpt-5-mini",
+        "nobody/x",
+        "openai/",
+        "/x",
+        "demo/parrot",
+        "demo/",
+        "Demo/echo",
+        "agent/",
+        "agent/ä",
+        "agent/a/b",
+    ],
 )
 def test_an_unknown_model_is_not_found(model: str) -> None:
     with pytest.raises(NotFound):

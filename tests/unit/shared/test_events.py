@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoin.shared import events
+from rejoin.shared import events, tool_events
 from rejoin.shared.events import (
     Done,
     Event,
@@ -20,11 +20,17 @@ from rejoin.shared.events import (
     Start,
     Step,
     Text,
+    Usage,
+    dumps,
+)
+from rejoin.shared.tool_events import (
+    Data,
+    Needs,
     ToolCall,
     ToolError,
     ToolResult,
-    Usage,
-    dumps,
+    ToolStart,
+    ToolWaiting,
 )
 
 texts = st.text(st.characters(exclude_categories=("Cs",)))
@@ -48,6 +54,13 @@ TABLE: list[tuple[Event, str, list[str]]] = [
         "tool_call",
         ["tool_call_id", "name", "arguments"],
     ),
+    (
+        ToolWaiting("t", "look_up", Needs.APPROVAL),
+        "tool_waiting",
+        ["tool_call_id", "name", "needs"],
+    ),
+    (ToolStart("t", "look_up"), "tool_start", ["tool_call_id", "name"]),
+    (Data("progress", [1, None], "t"), "data", ["name", "value", "tool_call_id"]),
     (ToolResult("t", "look_up", None), "tool_result", ["tool_call_id", "name", "result"]),
     (ToolError("t", "look_up", "x"), "tool_error", ["tool_call_id", "name", "error"]),
     (Step(1, FinishReason.STOP), "step", ["step", "finish_reason"]),
@@ -84,7 +97,7 @@ def test_an_event_has_the_contracts_name_and_fields(
 def test_every_event_class_is_in_the_table() -> None:
     classes = {
         made
-        for made in vars(events).values()
+        for made in (*vars(events).values(), *vars(tool_events).values())
         if isinstance(made, type) and dataclasses.is_dataclass(made)
     }
     assert classes == {type(event) for event, _, _ in TABLE}

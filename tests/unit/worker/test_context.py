@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rejoin.shared.content import ImagePart, TextPart
 from rejoin.shared.db.rows import StoredCall, StoredMessage, StoredStep
+from rejoin.shared.record import Status
 from rejoin.shared.request import ResponseFormat, StoredRequest, StoredTurn
 from rejoin.worker.context import Window, cut, model_request, turns_of
 from rejoin.worker.providers.base import ToolCall, Turn
@@ -155,6 +156,7 @@ def test_an_answers_calls_come_with_their_results_each_step_with_its_own_text() 
             StoredCall("2", 1, "look", {"at": 2}),
             StoredCall("3", 2, "ring", {}, error="nobody there"),
         ),
+        status=Status.STREAMING,
     )
     assert turns_of([message], "a/y") == [
         Turn(
@@ -172,8 +174,17 @@ def test_a_call_that_nobody_answered_is_left_out_and_its_text_goes_on() -> None:
         "let me look. gone",
         steps=(StoredStep(13, "a/x", []),),
         tool_calls=(StoredCall("1", 1, "look", {}),),
+        status=Status.STREAMING,
     )
     assert turns_of([message], "a/x") == [Turn("assistant", "let me look. gone")]
+
+
+def test_a_call_of_an_answer_that_has_ended_returned_null_where_it_has_nothing_else() -> None:
+    message = answered("", tool_calls=(StoredCall("1", 1, "look", {}),))
+    assert turns_of([message], "a/x") == [
+        Turn("assistant", "", (ToolCall("1", "look", {}),)),
+        Turn("tool", "null", tool_call_id="1"),
+    ]
 
 
 def test_thinking_is_not_shown_to_another_provider() -> None:

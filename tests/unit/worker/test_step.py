@@ -19,6 +19,8 @@ from rejoin.worker.providers.base import (
     ReasoningChunk,
     TextChunk,
     ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
     Turn,
     UsageChunk,
     WorkingChunk,
@@ -254,3 +256,60 @@ async def test_a_provider_that_nobody_reads_is_not_silent(
     held.answer()
     assert await running_ is FinishReason.STOP
     assert "".join(text for _, text in call.written()) == big * 6
+
+
+def called(call_id: str, **arguments: object) -> ToolCallChunk:
+    return ToolCallChunk(ToolCall(call_id, "look", arguments))
+
+
+def private(frame: Frame) -> dict[str, object]:
+    told: dict[str, object] = json.loads(frame.private) if frame.private else {}
+    return told
+
+
+async def test_a_call_is_told_when_the_next_one_comes_and_the_last_one_with_the_models_end(
+    held: HeldLog,
+) -> None:
+    block = {"type": "thinking"}
+    script = [ThinkingChunk(block), called("a"), called("b"), called("c")]
+    call = Call([*script, FinishChunk(FinishReason.TOOL_CALLS), UsageChunk(5, 6)], held)
+    assert await call.run() is FinishReason.TOOL_CALLS
+    assert [frame.name for frame in call.frames()] == ["tool_call", "tool_call"]
+    assert private(call.frames()[0]) == {"shown_chars": 8}
+    assert private(call.frames()[1]) == {}
+    async with running(Appender(NO_REDIS)) as appender:
+        writer = new_writer(appender, call.part.stop)
+        step = call.step.end(writer, call.step.usage)
+        await writer.flush()
+    told = private(call.frames()[-1])
+    assert told["usage"] == {
+        "input_tokens": 5,
+        "output_tokens": 6,
+        "reasoning_tokens": 0,
+        "cached_tokens": 0,
+        "cost_usd": None,
+        "estimated": False,
+    }
+    assert (told["model"], told["finish_reason"]) == ("script/x", "tool_calls")
+    assert told["thinking"] == [block]
+    assert [one.tool_call_id for one in step.calls] == ["a", "b", "c"]
+
+
+async def test_calls_of_an_answer_that_breaks_off_are_counted_and_its_last_one_untold(
+    held: HeldLog,
+) -> None:
+    call = Call([called("a", at="12345"), called("b")], held)
+    with pytest.raises(ProviderError):
+        await call.run()
+    assert [frame.name for frame in call.frames()] == ["tool_call"]
+    assert call.step.gave
+    assert call.step.usage.estimated
+    assert call.step.usage.output_tokens == 6  # look{"at":"12345"} and look{}, 4 a token
+
+
+async def test_a_single_call_of_an_answer_that_breaks_off_left_nothing(held: HeldLog) -> None:
+    call = Call([called("a")], held)
+    with pytest.raises(ProviderError):
+        await call.run()
+    assert call.frames() == []
+    assert not call.step.gave

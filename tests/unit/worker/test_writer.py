@@ -18,7 +18,7 @@ from rejoin.shared.errors import (
     LogWentBack,
     MessageMissing,
 )
-from rejoin.shared.events import Done, FinishReason, Text, Usage
+from rejoin.shared.events import Done, FinishReason, Step, Text, Usage
 from rejoin.worker.stopping import Stop
 from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
 from tests.unit.worker.appending import HeldLog, Stops, new_writer, running
@@ -80,6 +80,52 @@ async def test_a_flush_waits_for_all_that_was_put(held: HeldLog) -> None:
         assert not any(task.done() for task in flushing)
         held.answer()
         await asyncio.gather(*flushing)
+
+
+async def test_what_was_put_before_is_stored_whatever_is_put_meanwhile(held: HeldLog) -> None:
+    async with running(Appender(NO_REDIS)) as appender:
+        writer = new_writer(appender, Stops().tell)
+        writer.put(Text("a"))
+        storing = asyncio.create_task(writer.stored())
+        await held.until_rounds(1)
+        writer.put(Text("b"))
+        held.answer()
+        async with asyncio.timeout(5):
+            await storing
+        held.answer()
+        await writer.flush()
+
+
+async def test_a_step_is_told_to_the_log_with_the_batch_that_has_it(held: HeldLog) -> None:
+    async with running(Appender(NO_REDIS)) as appender:
+        writer = new_writer(appender, Stops().tell)
+        writer.put(Text("a"))
+        await held.until_rounds(1)
+        writer.put_step(Step(1, FinishReason.TOOL_CALLS))
+        writer.put(Text("b"))
+        held.answer()
+        await held.until_rounds(2)
+        writer.put(Text("c"))
+        held.answer()
+        held.answer()
+        await writer.flush()
+    assert [one[0].ending for one in held.rounds] == ["", "step", ""]
+    assert writer.last is None
+
+
+async def test_a_cancel_that_lets_the_step_end_stops_nothing(held: HeldLog) -> None:
+    async with running(Appender(NO_REDIS)) as appender:
+        stops = Stops()
+        writer = new_writer(appender, stops.tell)
+        writer.put(Text("a"))
+        held.answer(log.Appended(cancel_asked=False, log_bytes=1, cancel_after_step=True))
+        await writer.flush()
+        assert writer.after_step
+        writer.put(Text("b"))
+        held.answer()
+        await writer.flush()
+    assert writer.after_step
+    assert stops == []
 
 
 async def test_a_cancelled_flush_leaves_the_others_waiting(held: HeldLog) -> None:

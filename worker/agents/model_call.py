@@ -1,0 +1,278 @@
+"""A model call that an agent makes: asked again where it fails early, read piece by piece."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from math import inf
+from typing import Final
+
+from rejoin.shared.errors import ProviderError, ToolError
+from rejoin.shared.events import (
+    FailureCode,
+    FinishReason,
+    Reasoning,
+    Retry,
+    Text,
+    Usage,
+    dumps,
+)
+from rejoin.shared.settings import Settings
+from rejoin.worker.backoff import pause_seconds
+from rejoin.worker.bill import Bill
+from rejoin.worker.pairing import mended
+from rejoin.worker.providers.base import (
+    Chunk,
+    FinishChunk,
+    ModelRequest,
+    Provider,
+    ReasoningChunk,
+    TextChunk,
+    ThinkingChunk,
+    Tool,
+    ToolCall,
+    ToolCallChunk,
+    Turn,
+    UsageChunk,
+)
+from rejoin.worker.providers.registry import Providers
+from rejoin.worker.step import Step as Call
+from rejoin.worker.tools.registry import Tools
+from rejoin.worker.whole_text import WholeText
+
+_AFTER_FINISH_SECONDS: Final = 5.0  # a server that never closes must not cost the idle deadline
+
+Piece = Text | Reasoning
+
+
+class ModelAnswer:
+    """A model's answer: an iterator over its pieces, each of which an agent may yield as it is.
+
+    `text` and `reasoning` are what came so far, `calls` the tools that the model asked for, and
+    `finish_reason` why it ended; None: it has not.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reasoning = ""
+        self.calls: list[ToolCallChunk] = []
+        self.finish_reason: FinishReason | None = None
+        self.thinking: list[Mapping[str, object]] = []
+        self._pieces: AsyncIterator[Piece] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        """Read it."""
+        if self._pieces is None:
+            raise RuntimeError("read a model's answer within its `async with`")
+        return self._pieces
+
+    def read_by(self, pieces: AsyncIterator[Piece]) -> None:
+        """Take what reads it."""
+        self._pieces = pieces
+
+    async def whole(self) -> str:
+        """Read what is left of it, and return its text."""
+        async for _ in self:
+            pass
+        return self.text
+
+    @property
+    def turn(self) -> Turn:
+        """It, as a turn of the next call."""
+        calls = [
+            ToolCall(asked.call.tool_call_id, asked.call.name, asked.call.arguments)
+            for asked in self.calls
+        ]
+        return Turn("assistant", self.text, tuple(calls), thinking=tuple(self.thinking))
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What the model calls of one run of an agent work with.
+
+    `tell` puts an event into the log, and `shows` hears how many characters a call shows its model.
+    """
+
+    settings: Settings
+    providers: Providers
+    tools: Tools
+    bill: Bill
+    tell: Callable[[Retry], None]
+    shows: Callable[[int], None]
+
+
+class ModelCalls:
+    """The model calls of one run of an agent; none begins once that is `over`."""
+
+    def __init__(self, ways: Ways) -> None:
+        self.over = False
+        self._open = 0
+        self._ways = ways
+
+    def is_idle(self) -> bool:
+        """Whether none is under way."""
+        return not self._open
+
+    @asynccontextmanager
+    async def call(
+        self, model: str, request: ModelRequest, tools: Sequence[str | Tool]
+    ) -> AsyncIterator[ModelAnswer]:
+        """Call `provider/name`; the call begins with the first piece that is read.
+
+        Raises:
+            ProviderError: there is no such provider, or it is not configured.
+            ToolError: there is no tool of such a name.
+            RuntimeError: the agent's run is over.
+        """
+        if self.over:
+            raise RuntimeError("the agent's run is over")
+        provider, name = self._ways.providers.find(model)
+        offered = [self._offered(tool) for tool in tools]
+        made = mended(replace(request, model=name, tools=offered))
+        answer = ModelAnswer()
+        reading = _Reading(self._ways, provider, Call(made, model), answer)
+        self._open += 1
+        try:
+            async with aclosing(reading.pieces()) as pieces:
+                answer.read_by(pieces)
+                yield answer
+        finally:
+            self._open -= 1
+
+    def used(self, usage: Usage) -> None:
+        """Add what the agent used without us."""
+        self._ways.bill.add(usage)
+
+    def _offered(self, tool: str | Tool) -> Tool:
+        if isinstance(tool, Tool):
+            return tool
+        found = self._ways.tools.find(tool)
+        if found is None:
+            raise ToolError(f"there is no tool {tool}")
+        return Tool(found.name, found.description, found.parameters)
+
+
+class _Reading:
+    """One answer under way, through all of its tries."""
+
+    def __init__(self, ways: Ways, provider: Provider, call: Call, answer: ModelAnswer) -> None:
+        self._ways = ways
+        self._provider = provider
+        self._call = call
+        self._answer = answer
+        self._text, self._reasoning = WholeText(), WholeText()
+        self._gave = False
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Read the answer; a try that fails before it gave anything is followed by another."""
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._try()) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            except ProviderError as error:
+                failures += 1
+                if self._gave or not error.retryable or failures >= self._tries:
+                    raise
+                pause = pause_seconds(failures, error.retry_after_seconds)
+                self._ways.tell(Retry(error.code, round(pause, 3)))
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    @property
+    def _tries(self) -> int:
+        return self._ways.settings.provider_retries
+
+    async def _try(self) -> AsyncGenerator[Piece, None]:
+        self._call = call = Call(self._call.request, self._call.model)
+        self._ways.shows(call.request.chars)
+        call.called_at = datetime.now(UTC)
+        refused = False
+        try:
+            async with AsyncExitStack() as stack, aclosing(self._chunks(stack)) as chunks:
+                async for chunk in chunks:
+                    if (piece := self._take(chunk)) is not None:
+                        yield piece
+            for last in self._left():
+                yield last
+        except ProviderError:
+            refused = not self._gave and call.reported is None
+            raise
+        finally:
+            if not refused:
+                self._ways.bill.add(call.usage)
+
+    async def _chunks(self, stack: AsyncExitStack) -> AsyncGenerator[Chunk, None]:
+        """The provider's chunks, each within its deadline; the agent's own time does not count."""
+        settings, loop = self._ways.settings, asyncio.get_running_loop()
+        due, heard = loop.time() + settings.timeout_first_token, False
+        try:
+            async with asyncio.timeout_at(due):
+                chunks = await stack.enter_async_context(self._provider.stream(self._call.request))
+            while True:
+                async with asyncio.timeout_at(due):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                # A first report of what was read may come long before the first token.
+                heard = heard or type(chunk) is not UsageChunk
+                yield chunk
+                done = self._call.finish_reason is not None
+                wait = min(settings.timeout_idle, _AFTER_FINISH_SECONDS if done else inf)
+                due = loop.time() + wait if heard else due
+        except TimeoutError as error:
+            if self._call.finish_reason is None:
+                said = (
+                    "the provider fell silent" if heard else "the provider gave no answer in time"
+                )
+                raise ProviderError(
+                    said, code=FailureCode.PROVIDER_TIMEOUT, retryable=True
+                ) from error
+        if self._call.finish_reason is None:
+            raise ProviderError(
+                "the provider's answer broke off",
+                code=FailureCode.PROVIDER_PROTOCOL,
+                retryable=True,
+            )
+
+    def _take(self, chunk: Chunk) -> Piece | None:
+        call, answer = self._call, self._answer
+        match chunk:
+            case TextChunk():
+                self._gave = True
+                return self._said(self._text.feed(chunk.text))
+            case ReasoningChunk():
+                self._gave = True
+                return self._thought(self._reasoning.feed(chunk.text))
+            case ThinkingChunk():
+                answer.thinking.append(chunk.block)
+            case ToolCallChunk():
+                self._gave = True
+                call.call_chars += len(chunk.call.name) + len(dumps(dict(chunk.call.arguments)))
+                answer.calls.append(chunk)
+            case UsageChunk():
+                call.reported = chunk
+            case FinishChunk():
+                call.finish_reason = answer.finish_reason = chunk.finish_reason
+        return None
+
+    def _left(self) -> Iterator[Piece]:
+        for piece in (
+            self._thought(self._reasoning.end()),
+            self._said(self._text.end()),
+        ):
+            if piece is not None:
+                yield piece
+
+    def _said(self, text: str) -> Text | None:
+        self._call.text_chars += len(text)
+        self._answer.text += text
+        return Text(text) if text else None
+
+    def _thought(self, text: str) -> Reasoning | None:
+        self._call.reasoning_chars += len(text)
+        self._answer.reasoning += text
+        return Reasoning(text) if text else None

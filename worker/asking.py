@@ -1,0 +1,294 @@
+"""Asks the models for one step: each a bounded number of times, one after the other.
+
+An agent takes a model's place for all of its steps, and is run once.
+
+A provider that failed before it gave anything of the step is asked again after a pause, told by
+`retry`. One that broke off in mid-stream has its step taken back by the `reset` of a new attempt.
+So has, once for each model, an answer that does not fit the JSON schema it was to fit.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from dataclasses import replace
+from typing import Final
+
+from rejoin.shared.catalogue import is_agent
+from rejoin.shared.clock import now_ms
+from rejoin.shared.errors import LogRefused, NotFound, ProviderError
+from rejoin.shared.events import Failed, FailureCode, FinishReason, Retry, Usage
+from rejoin.worker.agents.run import AgentRun
+from rejoin.worker.answered import AnsweredStep
+from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.backoff import pause_seconds
+from rejoin.worker.bill import Bill
+from rejoin.worker.calls import Known, Waiting
+from rejoin.worker.context import Context
+from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.failures import (
+    DEADLINE,
+    HISTORY_GONE,
+    INTERNAL,
+    another_model_may,
+    failure_of,
+    timeout_of,
+    unknown_agent,
+)
+from rejoin.worker.kit import Kit
+from rejoin.worker.offered import Offered
+from rejoin.worker.progress import Progress
+from rejoin.worker.providers.base import ModelRequest, Turn
+from rejoin.worker.step import Step
+from rejoin.worker.stopping import Stop, Stoppable, Stopped
+from rejoin.worker.structured import correction, misfit
+
+_NOTHING: Final = Usage()
+
+_log = logging.getLogger(__name__)
+
+
+class Asking:
+    """The models' part of a run. `attempt` is the present one, which a break replaces.
+
+    `progress` is how far the message came, `bill` what its calls used, and `call` the model call
+    under way, or the last one.
+    """
+
+    def __init__(
+        self, kit: Kit, attempt: Attempt, stoppable: Stoppable, offered: Offered, known: Known
+    ) -> None:
+        self.attempt = attempt
+        self.bill = Bill(attempt.spent)
+        self.call: Step | None = None
+        self._kit = kit
+        self._stoppable = stoppable
+        self._message_id = attempt.record.message_id
+        self._context = Context(kit, attempt.record, attempt.request, offered.shown)
+        self._offered = offered
+        self._known = known
+        # By model; what the log tells of a run that was lost, and then this one's own.
+        self._rejected = dict(attempt.before.rejected)
+        self._models = _models(attempt)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the message came."""
+        return self.attempt.before.progress
+
+    @property
+    def left_seconds(self) -> float:
+        """How long the message may still run; its waiting does not count."""
+        found = self.attempt.record
+        ran_ms = max(0, now_ms() - (found.started_at or now_ms()) - found.waited_ms)
+        return self._kit.settings.timeout_total - ran_ms / 1000
+
+    @property
+    def by_agent(self) -> bool:
+        """Whether the next step is an agent's, whose steps its own code bounds."""
+        return bool(self._models) and is_agent(self._models[0])
+
+    async def step(self) -> Step | Waiting | Failed:
+        """Make the next step's model call, by the first model that can; an agent runs to its end.
+
+        Where it called tools, `progress.present` is the step from now on. An agent may have to
+        wait for the answers to its calls.
+
+        Raises:
+            Stopped: somebody, or a deadline, stopped it.
+            LogRefused: the log takes no more.
+        """
+        failure: Failed | None = None
+        for place, model in enumerate(self._models):
+            if failure is not None:
+                await self._begin_again(model, failure.code)
+            asked = await self._ask(model)
+            if not isinstance(asked, Failed):
+                self._models = self._models[place:]
+                self._rejected = {}
+                return asked
+            failure = asked
+            if not another_model_may(failure):
+                break
+        return failure or INTERNAL
+
+    async def _ask(self, model: str) -> Step | Waiting | Failed:
+        """Ask one model, up to REJOIN_PROVIDER_RETRIES times, or run an agent, once."""
+        tries = self._kit.settings.provider_retries
+        failures = 0
+        while True:
+            rejected = self._rejected.get(model)
+            shown = [] if rejected is None else await self._correction(rejected)
+            try:
+                async with self._stoppable, asyncio.timeout(self.left_seconds):
+                    steps = self._shown_steps(model)
+                    request = await self._context.model_request(model, steps, shown)
+            except NotFound:
+                return HISTORY_GONE
+            except TimeoutError:
+                return DEADLINE
+            if is_agent(model):
+                return await self._run_agent(model, request)
+            texts = list[str]() if request.response_format or request.tools else None
+            taken = self._known.started | self.progress.call_ids
+            number = len(self.progress.steps) + 1
+            call = self.call = Step(request, model, number, texts, taken)
+            try:
+                failure = await self._call(model, call)
+                if failure is None:
+                    return call
+                if not _may_do_better(failure) or rejected is not None:
+                    return failure
+                self._rejected[model] = "".join(call.texts or ())
+                await self._begin_again(model, failure.code)
+                failures = 0
+            except ProviderError as error:
+                failures += 1
+                pause = pause_seconds(failures, error.retry_after_seconds)
+                if not error.retryable or failures == tries or pause >= self.left_seconds:
+                    return failure_of(error)
+                await self._take_up_again(model, call, error, pause)
+
+    def _shown_steps(self, model: str) -> list[AnsweredStep]:
+        """The message's steps so far, for one that goes on; an agent has its checkpoint for its."""
+        steps = self.progress.steps
+        return [step for step in steps if step.model != model] if is_agent(model) else steps
+
+    async def _run_agent(self, model: str, request: ModelRequest) -> Step | Waiting | Failed:
+        agent = self._kit.agents.find(model)
+        if agent is None:
+            return unknown_agent(model)
+        run = AgentRun(
+            self._kit, self.attempt, agent, request, self._offered, self._known, self.bill
+        )
+        self.call = run.step
+        ended = await run.run(self._stoppable, self.left_seconds)
+        if ended is not None:
+            return ended
+        run.step.texts = [*(step.text for step in self.progress.steps), *(run.step.texts or ())]
+        return await self._misfit(run.step, FinishReason.STOP) or run.step
+
+    async def _call(self, model: str, call: Step) -> Failed | None:
+        """Make one call; None: it gave an answer, or calls of tools, that are in the log now.
+
+        Raises:
+            ProviderError: it failed in a way that may be worth another try.
+            Stopped, LogRefused: as `step`.
+        """
+        settings = self._kit.settings
+        deadlines = Deadlines(
+            self._stoppable,
+            first_token_seconds=settings.timeout_first_token,
+            idle_seconds=settings.timeout_idle,
+            total_seconds=self.left_seconds,
+        )
+        before = self.progress.text_chars
+        try:
+            provider, name = self._kit.providers.find(model)
+            call.request = replace(call.request, model=name)
+            finish_reason = await call.run(
+                provider, self.attempt.writer, self._stoppable, deadlines
+            )
+        except Stopped as stopped:
+            self._spend(call)
+            if (error := timeout_of(stopped.reason)) is None:
+                raise
+            self._stoppable.forgive()
+            raise error from stopped
+        except (ProviderError, LogRefused):
+            self._spend(call, refused=not (call.gave or call.called))
+            raise
+        except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
+            _log.exception("message %s: the adapter of %s failed", self._message_id, model)
+            self._spend(call)
+            return INTERNAL
+        finally:
+            self.progress.text_chars = before + call.text_chars
+        if call.called:
+            self._spend(call)
+            used = self.bill.tell() or _NOTHING
+            self.progress.present = call.end(self.attempt.writer, used)
+            return None
+        return await self._misfit(call, finish_reason)
+
+    async def _misfit(self, call: Step, finish_reason: FinishReason) -> Failed | None:
+        """The failure of an answer that does not fit its JSON schema, where it is to fit one."""
+        wanted = self.attempt.request.response_format
+        if wanted is None or call.texts is None:
+            return None
+        self._stoppable.forgive()  # of a provider that had finished and did not close
+        failure: Failed | None = None
+        try:
+            async with self._stoppable, asyncio.timeout(self.left_seconds):
+                text = "".join(call.texts)
+                failure = await misfit(self._kit.validation, wanted, text, finish_reason)
+        except TimeoutError:
+            failure = DEADLINE
+        except OSError:
+            _log.exception("message %s could not be validated", self._message_id)
+            failure = INTERNAL
+        except Stopped:
+            self._spend(call)
+            raise
+        if failure is not None:
+            self._spend(call)
+        return failure
+
+    async def _correction(self, rejected: str) -> list[Turn]:
+        wanted = self.attempt.request.response_format
+        if wanted is not None:
+            with contextlib.suppress(TimeoutError):  # the call's own deadline ends the message
+                async with self._stoppable, asyncio.timeout(self.left_seconds):
+                    return await correction(self._kit.validation, wanted, rejected)
+        return []
+
+    async def _take_up_again(
+        self, model: str, call: Step, error: ProviderError, pause: float
+    ) -> None:
+        """Say that the call is made again, take back what it gave, and wait `pause` seconds."""
+        if call.gave:
+            await self._begin_again(model, error.code)
+        else:
+            self.attempt.writer.put(Retry(error.code, round(pause, 3)))
+        _log.info("message %s: %s; again in %.1f s", self._message_id, error, pause)
+        async with self._stoppable:
+            await asyncio.sleep(pause)
+
+    async def _begin_again(self, model: str, reason: str) -> None:
+        # All of the old attempt first: what is under way after the claim would be fenced.
+        await self.attempt.writer.flush()
+        self.attempt = await begin(
+            self._kit,
+            self._message_id,
+            self._stoppable,
+            token=secrets.token_hex(8),
+            seen_attempt=self.attempt.claim.attempt,
+            held=self.attempt.claim,
+            model=model,
+            reason=reason,
+            used=self.bill.tell(),
+        )
+        self.call = None  # what it gave is taken back, or is in the new attempt's progress
+        if self.attempt.claim.cancel_asked:
+            # The text so far stays, and another model's must not be joined to it.
+            self._stoppable.stop(Stop.CANCELLED)
+
+    def _spend(self, call: Step, *, refused: bool = False) -> None:
+        """Add what a call used; refused before it gave anything it is not billed."""
+        if call.called_at is None:
+            return
+        if refused and call.reported is None:
+            self.bill.refused()
+        else:
+            self.bill.add(call.usage)
+
+
+def _models(attempt: Attempt) -> list[str]:
+    """The models to ask, in order: from the one that gave the last finished step on."""
+    models = [attempt.request.model, *attempt.request.fallbacks]
+    last = attempt.before.model
+    return models[models.index(last) :] if last in models else models
+
+
+def _may_do_better(failure: Failed) -> bool:
+    return failure.code is FailureCode.INVALID_OUTPUT and failure.retryable
