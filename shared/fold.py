@@ -76,14 +76,8 @@ class Message:
             self.last_event_id = event_id
         event = Kept(event_id, name, fields, private or {})
         match name:  # the most frequent ones first
-            case "text":
-                if private:
-                    self._note_shown(private)
-                self._text_chars += len(str(fields["text"]))
-            case "reasoning":
-                if private:
-                    self._note_shown(private)
-                self._reasoning_chars += len(str(fields["text"]))
+            case "text" | "reasoning":
+                self._count_text(event)
             case "start" | "reset":
                 self._begin(event)
             case "tool_call":
@@ -94,9 +88,17 @@ class Message:
                 self._next_call()
             case "usage":
                 self._break_off(event.private.get("usage"))
-            case "data" | "tool_start" | "tool_result" | "tool_error" if private:
-                self._note_shown(private)
+            case "data" | "tool_start" | "tool_result" | "tool_error":
+                self._note_shown(event.private)
         self.kept.append(event)
+
+    def _count_text(self, event: Kept) -> None:
+        if event.private:
+            self._note_shown(event.private)
+        if event.name == "text":
+            self._text_chars += len(str(event.fields["text"]))
+        else:
+            self._reasoning_chars += len(str(event.fields["text"]))
 
     def _begin(self, event: Kept) -> None:
         if event.name == "start":

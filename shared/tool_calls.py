@@ -49,7 +49,7 @@ def calls_of(message: Message) -> list[CallState]:
         elif event.name == "tool_call":
             asked = _asked(event, step)
             calls[asked.tool_call_id] = asked
-        elif (call := calls.get(str(event.fields.get("tool_call_id")))) is not None:
+        elif calls and (call := calls.get(str(event.fields.get("tool_call_id")))) is not None:
             _go_on(call, event)
     return list(calls.values())
 
