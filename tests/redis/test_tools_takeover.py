@@ -280,3 +280,31 @@ async def test_redis_losing_a_result_has_it_written_again(
 
 async def _has(redis: Redis, message_id: str, name: str) -> bool:
     return name in names(await log.read_all(redis, message_id))
+
+
+async def test_runs_lost_with_their_worker_are_counted_anew_after_each_step(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    look = PlainTool(on_unknown_outcome=RETRY, gate=asyncio.Event())
+    provider = ByStep()
+    assert look.gate is not None
+    message_id = await accept(redis, model=SCRIPT, tools=["look"])
+    for runs in (2, 4):  # one worker is lost in each of two steps
+        lost = PlainTool(on_unknown_outcome=RETRY)
+        lost.ran, lost.gate = look.ran, asyncio.Event()
+        settings: dict[str, Any] = {"tools": [lost], "max_attempts": 2, "lease_seconds": 0.3}
+        async with worker_on(clean_redis_url, provider, name=f"lost-{runs}", **settings) as worker:
+            await enqueue(redis, message_id)
+            if runs == 4:
+                await until(lambda: _has(redis, message_id, "reset"))
+                lost.gate.set()
+                await until(lambda: _has(redis, message_id, "step"))
+                lost.gate.clear()
+            await until_true(lambda: len(look.ran) == (2 if runs == 2 else 6))  # noqa: B023
+            await worker.die()
+    look.gate.set()
+    async with worker_on(clean_redis_url, provider, tools=[look], max_attempts=2):
+        frames = await until_ended(redis, message_id)
+    assert names(frames)[-1] == "done"
+    assert [told["reason"] for told in data(frames, "reset")] == ["takeover"] * 2
+    assert len(provider.calls) == 3
