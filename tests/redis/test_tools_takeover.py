@@ -285,26 +285,24 @@ async def _has(redis: Redis, message_id: str, name: str) -> bool:
 async def test_runs_lost_with_their_worker_are_counted_anew_after_each_step(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    look = PlainTool(on_unknown_outcome=RETRY, gate=asyncio.Event())
-    provider = ByStep()
-    assert look.gate is not None
-    message_id = await accept(redis, model=SCRIPT, tools=["look"])
-    for runs in (2, 4):  # one worker is lost in each of two steps
-        lost = PlainTool(on_unknown_outcome=RETRY)
-        lost.ran, lost.gate = look.ran, asyncio.Event()
-        settings: dict[str, Any] = {"tools": [lost], "max_attempts": 2, "lease_seconds": 0.3}
-        async with worker_on(clean_redis_url, provider, name=f"lost-{runs}", **settings) as worker:
-            await enqueue(redis, message_id)
-            if runs == 4:
-                await until(lambda: _has(redis, message_id, "reset"))
-                lost.gate.set()
-                await until(lambda: _has(redis, message_id, "step"))
-                lost.gate.clear()
-            await until_true(lambda: len(look.ran) == (2 if runs == 2 else 6))  # noqa: B023
+    goes = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    async def wait(arguments: Mapping[str, object], call: Call) -> object:
+        await goes[call.step].wait()
+        return None
+
+    provider, look = ByStep(), PlainTool(on_unknown_outcome=RETRY, act=wait)
+    settings: dict[str, Any] = {"tools": [look], "max_attempts": 2, "lease_seconds": 0.3}
+    message_id = await post(redis, model=SCRIPT, tools=["look"])
+    for step in (1, 2):
+        async with worker_on(clean_redis_url, provider, name=f"lost-{step}", **settings) as worker:
+            await until_true(lambda: [one.step for one in look.ran].count(step) == 2)  # noqa: B023
             await worker.die()
-    look.gate.set()
-    async with worker_on(clean_redis_url, provider, tools=[look], max_attempts=2):
+        goes[1].set()
+    goes[2].set()
+    async with worker_on(clean_redis_url, provider, **settings):
         frames = await until_ended(redis, message_id)
     assert names(frames)[-1] == "done"
     assert [told["reason"] for told in data(frames, "reset")] == ["takeover"] * 2
+    assert [one.step for one in look.ran] == [1, 1, 1, 1, 2, 2, 2, 2]
     assert len(provider.calls) == 3
