@@ -96,7 +96,6 @@ RULES = {
         "return {'answered', 0}",
     ),
     "what is answered does not wait": ("log/park", "if r[4] or not open then", "if r[4] then"),
-    "a park is its owner's": ("log/park", "if r[3] ~= ARGV[1] then", "if false then"),
     "a wake moves a job that is put off": (
         "queue/wake",
         "redis.call('ZADD', KEYS[1], now, ARGV[1])",
