@@ -71,7 +71,7 @@ class Waits:
                 if call_id not in given:
                     await self._say(message_id, call_id, True, dies=False)
             elif self.rng.random() < (0.1 if call_id in given else 0.7):
-                dies = not self.calm and self.rng.random() < 0.2
+                dies = not self.calm and self.rng.random() < 0.5
                 await self._say(message_id, call_id, self.rng.random() < 0.5, dies=dies)
 
     async def _say(self, message_id: str, call_id: str, yes: bool, *, dies: bool) -> None:
