@@ -196,6 +196,21 @@ async def test_each_call_that_waits_is_asked_about(tmp_path: Path) -> None:
     assert "approve multiply {}? [y/N] n" in stands
 
 
+async def test_what_was_answered_is_not_asked_again_as_the_message_goes_on(tmp_path: Path) -> None:
+    server = Server(WAITING, {YES: APPROVED[:1]})
+
+    def go_on(command: Running) -> None:
+        command.until(lambda: len(server.answered()) == 1)
+        before = len(server.asked)
+        command.until(lambda: len(server.asked) > before + 2)  # it has read the `reset`
+        assert command.shown().count("[y/N]") == 1
+        server.log = [*WAITING, *APPROVED]
+
+    async with serving(server):
+        code, _, _ = await chatting(server, tmp_path, asked(), typed("y\n"), go_on)
+    assert (code, len(server.answered())) == (0, 1)
+
+
 async def test_nothing_is_asked_while_another_tool_runs(tmp_path: Path) -> None:
     log = [
         *CALLED,

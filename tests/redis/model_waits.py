@@ -66,10 +66,12 @@ class Waits:
         message_id = message_id or self._any_message()
         given = await waiting.answers(self.redis, message_id)
         for call_id in await waiting.asked(self.redis, message_id):
-            if all_of_them and call_id not in given:
-                await self._say(message_id, call_id, True, dies=False)
-            elif self.rng.random() < 0.7:
-                dies = not self.calm and self.rng.random() < 0.2
+            if all_of_them:
+                # What is answered already has been told to whoever waits, or it stalls.
+                if call_id not in given:
+                    await self._say(message_id, call_id, True, dies=False)
+            elif self.rng.random() < (0.1 if call_id in given else 0.7):
+                dies = not self.calm and self.rng.random() < 0.5
                 await self._say(message_id, call_id, self.rng.random() < 0.5, dies=dies)
 
     async def _say(self, message_id: str, call_id: str, yes: bool, *, dies: bool) -> None:
@@ -118,12 +120,16 @@ class Waits:
             lambda: waiting.park(self.redis, message_id, token=token, call_ids=list(calls.told))
         )
         calls.parked = parked is Parked.PARKED
+        if calls.parked and self.rng.random() < 0.3:  # before the job is given back
+            await self._answer_any(message_id, all_of_them=True)
         return parked
 
     async def _give_back(self, message_id: str, job: str, calls: Calls) -> None:
-        asked, given = await waiting.load(self.redis, message_id)
-        waits = [ask.deadline_ms for name, ask in asked.items() if name not in given]
-        due_ms = min(waits, default=0)
+        # By the deadlines alone: that they were answered since, the wake tells.
+        asked = await waiting.asked(self.redis, message_id)
+        due_ms = min(
+            (ask.deadline_ms for name, ask in asked.items() if name in calls.told), default=0
+        )
         await self._perhaps_again(lambda: queue.release(self.redis, message_id, job, due_ms=due_ms))
 
     async def _hear(self, message_id: str, calls: Calls) -> list[Event]:

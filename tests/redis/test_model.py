@@ -7,7 +7,6 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import queue, scripts
-from rejoin.shared.events import Event
 from tests.redis.model import World
 
 SEEDS = 40
@@ -96,7 +95,6 @@ RULES = {
         "return {'answered', 0}",
     ),
     "what is answered does not wait": ("log/park", "if r[4] or not open then", "if r[4] then"),
-    "a park is its owner's": ("log/park", "if r[3] ~= ARGV[1] then", "if false then"),
     "a wake moves a job that is put off": (
         "queue/wake",
         "redis.call('ZADD', KEYS[1], now, ARGV[1])",
@@ -134,14 +132,6 @@ async def _always(*_: object) -> bool:
     return True
 
 
-async def _nobody(*_: object) -> list[str]:
-    return []
-
-
-def _no_calls(*_: object) -> list[Event]:
-    return []
-
-
 async def _passing_nobody(
     redis: Redis, conversation_id: str, first: str, *, life_seconds: int
 ) -> tuple[str, None]:
@@ -163,9 +153,6 @@ RULES_IN_PYTHON = {
         ("rejoin.shared.turns.first_open", _passing_nobody),
     ),
     "an end passes the turn": (("tests.redis.model.aftermath", _aftermath_without_a_pass),),
-    "the reaper wakes what waits in vain": (("rejoin.shared.waiting.ready", _nobody),),
-    "a cancel wakes what waits": (("tests.redis.model.World._wake_waiting", _nobody),),
-    "open calls are closed before an end": (("rejoin.shared.ending.close_calls", _no_calls),),
 }
 
 

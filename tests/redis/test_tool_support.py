@@ -4,7 +4,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.api.tool_support import check_tools
-from rejoin.shared import own_lists
+from rejoin.shared import catalogue, own_lists
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import BadRequest, Unavailable
 from rejoin.shared.own_lists import ListedModel
@@ -96,3 +96,10 @@ async def test_a_redis_that_is_away_is_said_to_be(unused_tcp_port: int) -> None:
             await check_tools(redis, request("search"))
     finally:
         await redis.aclose()
+
+
+async def test_what_our_own_catalogue_says_goes_before_a_providers_list(redis: Redis) -> None:
+    assert catalogue.find("openai/gpt-5-mini") is not None
+    listed = ListedModel("gpt-5-mini", capabilities=frozenset())
+    await own_lists.keep(redis, "openai", [listed], life_seconds=60)
+    await check_tools(redis, request(OWN, model="openai/gpt-5-mini"))

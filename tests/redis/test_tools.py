@@ -101,18 +101,31 @@ async def test_the_calls_of_a_step_run_side_by_side(clean_redis_url: str, redis:
     ]
 
 
-async def test_a_call_is_in_the_log_as_started_before_its_tool_runs(
-    clean_redis_url: str, redis: Redis
+async def test_a_tool_does_not_run_before_the_log_has_its_start(
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[list[str]] = []
+    look, append_all = PlainTool(), log.append_all
+    asked, gate = asyncio.Event(), asyncio.Event()
 
-    async def read(arguments: Mapping[str, object], call: Call) -> object:
-        found.append(names(await log.read_all(redis, call.message_id)))
-        return None
+    async def slow(client: Redis, batches: Sequence[log.Batch]) -> object:
+        if any(frame.name == "tool_start" for batch in batches for frame in batch.frames):
+            asked.set()
+            await gate.wait()
+            assert look.ran == []
+        return await append_all(client, batches)
 
+    monkeypatch.setattr("rejoin.worker.writer.log.append_all", slow)
     provider = ScriptedProvider(calling(call("a"), call("b")), answer("x"))
-    await run(clean_redis_url, redis, provider, PlainTool(act=read))
-    assert [seen.count("tool_start") for seen in found] == [2, 2]
+    async with worker_on(clean_redis_url, provider, tools=[look]):
+        message_id = await post(redis, model=SCRIPT, tools=["look"])
+        async with asyncio.timeout(5):
+            await asked.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert look.ran == []
+        gate.set()
+        await until_ended(redis, message_id)
+    assert len(look.ran) == 2
 
 
 async def test_a_tool_is_told_which_call_it_is(clean_redis_url: str, redis: Redis) -> None:

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import ending, keys, log, record
+from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FinishReason
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
@@ -177,12 +178,13 @@ async def test_a_message_that_lost_too_many_workers_closes_its_calls(
     assert data(frames, "failed")[0]["code"] == "attempts_exhausted"
 
 
+@pytest.mark.parametrize("last", [False, True])
 async def test_a_call_whose_arguments_broke_reaches_no_tool_of_a_later_attempt(
-    clean_redis_url: str, redis: Redis
+    clean_redis_url: str, redis: Redis, last: bool
 ) -> None:
     look = PlainTool()
-    cut = ToolCallChunk(ToolCall("a", "look", {}), "{")
-    provider = ScriptedProvider(calling(cut, call("b")), answer("x"))
+    chunks = [ToolCallChunk(ToolCall("a", "look", {}), "{"), call("b")]
+    provider = ScriptedProvider(calling(*(chunks[::-1] if last else chunks)), answer("x"))
     async with worker_on(clean_redis_url, provider, tools=[look]):
         frames = await until_ended(redis, await post(redis, model=SCRIPT, tools=["look"]))
         before = frames[: names(frames).index("tool_error")]
@@ -193,6 +195,26 @@ async def test_a_call_whose_arguments_broke_reaches_no_tool_of_a_later_attempt(
         frames = await until_ended(redis, message_id)
     assert [one.tool_call_id for one in look.ran] == ["b"]
     assert "not a JSON object" in data(frames, "tool_error")[0]["error"]
+
+
+async def test_a_takeover_goes_on_with_the_model_that_gave_the_last_step(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    gone = ProviderError("gone", code="provider_unavailable", retryable=True)
+    models = {"tools": ["look"], "fallbacks": ["script/y", "script/z"]}
+    provider = ScriptedProvider([gone], calling(call("a")), answer("x"))
+    async with worker_on(clean_redis_url, provider, tools=[PlainTool()]):
+        whole = await until_ended(redis, await post(redis, model=SCRIPT, **models))
+        for cut in (names(whole).index("tool_call") + 1, names(whole).index("step") + 1):
+            message_id = await accept(redis, model=SCRIPT, **models)
+            claimed = await claim(redis, message_id, "lost", seen=1)
+            # The attempt of the fallback alone: what came before it was taken back.
+            await log.append(redis, log.Batch(message_id, claimed.token, whole[1:cut], LIFE))
+            provider.calls = provider.calls[:2]
+            await enqueue(redis, message_id)
+            frames = await until_ended(redis, message_id)
+            assert [made.model for made in provider.calls[2:]] == ["y"], cut
+            assert data(frames, "reset")[-1]["model"] == "script/y", cut
 
 
 async def test_a_hand_over_in_a_tool_leaves_its_call_to_its_policy(
@@ -258,3 +280,29 @@ async def test_redis_losing_a_result_has_it_written_again(
 
 async def _has(redis: Redis, message_id: str, name: str) -> bool:
     return name in names(await log.read_all(redis, message_id))
+
+
+async def test_runs_lost_with_their_worker_are_counted_anew_after_each_step(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    goes = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    async def wait(arguments: Mapping[str, object], call: Call) -> object:
+        await goes[call.step].wait()
+        return None
+
+    provider, look = ByStep(), PlainTool(on_unknown_outcome=RETRY, act=wait)
+    settings: dict[str, Any] = {"tools": [look], "max_attempts": 2, "lease_seconds": 0.3}
+    message_id = await post(redis, model=SCRIPT, tools=["look"])
+    for step in (1, 2):
+        async with worker_on(clean_redis_url, provider, name=f"lost-{step}", **settings) as worker:
+            await until_true(lambda: [one.step for one in look.ran].count(step) == 2)  # noqa: B023
+            await worker.die()
+        goes[1].set()
+    goes[2].set()
+    async with worker_on(clean_redis_url, provider, **settings):
+        frames = await until_ended(redis, message_id)
+    assert names(frames)[-1] == "done"
+    assert [told["reason"] for told in data(frames, "reset")] == ["takeover"] * 2
+    assert [one.step for one in look.ran] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert len(provider.calls) == 3

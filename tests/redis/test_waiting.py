@@ -251,6 +251,7 @@ async def test_a_message_that_waits_says_so_until_its_next_claim(any_redis: Redi
     key = keys.record(message_id)
     since = int(await cast(Awaitable[bytes], any_redis.hget(key, "parked_at")))
     await cast(Awaitable[int], any_redis.hset(key, "parked_at", str(since - 60_000)))
+    await waiting.park(any_redis, message_id, token="a", call_ids=["x", "y"])
     for _ in range(2):
         again = await claim(any_redis, message_id, "b")
         assert (again.attempt, again.lost_runs) == (2, 0)

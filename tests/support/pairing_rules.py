@@ -5,8 +5,9 @@ A rule set takes a request's body and gives the refusal, None where the server w
 - OpenAI: its error texts in openai/openai-go#43, camel-ai/camel#3339, microsoft/autogen#6377 (ids
   of 40), run-llama/llama_index#17555 (null content), microsoft/promptflow#3130.
 - Anthropic: platform.claude.com, "Handle tool calls", "Thinking in tool and multi-turn workflows";
-  anthropics/claude-code#5989, #18947, #20705; HKUDS/nanobot#4356 (letters of ids);
-  vectorize-io/hindsight#4250 (one result); apify/tester-mcp-client#12 (results first);
+  OpenHands/OpenHands#7512 and tghamm/Anthropic.SDK#184 (pairs); HKUDS/nanobot#4356 (letters of
+  ids); vectorize-io/hindsight#4250 (one result); apify/tester-mcp-client#12 (results first);
+  n8n-io/n8n#22550 (steps begin with a thought);
   portkey.ai's error library 10488 (`tools`), 10487 (empty texts); tailcallhq/forgecode#1872, #2107;
   aaif-goose/goose#7343 (white space).
 - Ollama: its openai/openai.go, FromChatRequest.
