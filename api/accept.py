@@ -12,7 +12,7 @@ from rejoin.api.context import Context
 from rejoin.api.offer import Accepted, Offer, WaitingFor
 from rejoin.api.origin import Origin, origin_of
 from rejoin.api.storing import store, take_turn
-from rejoin.shared import idempotency, queue, record
+from rejoin.shared import accepting, idempotency, queue, record
 from rejoin.shared.errors import BadRequest, Busy, Conflict, NotFound, OverLimit, Unavailable
 from rejoin.shared.idempotency import Reserved, Use
 from rejoin.shared.ids import new_message_id
@@ -124,7 +124,7 @@ async def _finish(
                 waiting_for = await take_turn(context, offer, found, use)
         elif held.age_ms >= context.settings.log_ttl_seconds * 1000:
             return Accepted(use.message_id, use.conversation_id, again=True)
-        elif origin is not None and held.age_ms < record.ACCEPT_WITHIN_MS:
+        elif origin is not None and held.age_ms < accepting.WITHIN_MS:
             waiting_for = await store(context, offer, origin, use)
         else:
             return None

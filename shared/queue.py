@@ -5,55 +5,18 @@ alone. A running job's score is its lease's end, so it vanishes from every poll 
 itself when its worker dies.
 """
 
-import json
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, scripts
+from rejoin.shared import jobs, keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import OverLimit
-
-JOB_FUNCTION: Final = "run_message"  # one name for ever: an old worker destroys what it cannot name
 
 _MOST_WAKE_TOKENS: Final = 1000
 _FIRST_SAVE_MS: Final = 250  # an answer that ends sooner is saved once instead of twice
 _RECORD_WITHIN_SECONDS: Final = 60  # twice what an accept may take
-
-
-def encode_job(job: object) -> bytes:
-    """A job as JSON: whoever writes to Redis must not run code in a worker, as pickle lets him.
-
-    arq also encodes results with it, exceptions among them: those as their text.
-    """
-    return json.dumps(job, default=str).encode()
-
-
-def decode_job(job: bytes) -> dict[str, object]:
-    """Read what `encode_job` wrote.
-
-    Raises:
-        ValueError: it is not a JSON object.
-    """
-    fields = json.loads(job)
-    if not isinstance(fields, dict):
-        raise ValueError("a job is a JSON object")  # noqa: TRY004  arq's own callers catch values
-    return fields
-
-
-def conversation_of(job: bytes, message_id: str) -> str | None:
-    """Return the conversation that a stored job names, an empty string where it names none.
-
-    None where the job, as it is stored, is not to run this very message as `enqueue` wrote it.
-    """
-    try:
-        fields = decode_job(job)
-    except (ValueError, RecursionError):  # no JSON, or nested too deeply for Python
-        return None
-    if (fields.get("f"), fields.get("a"), fields.get("k")) != (JOB_FUNCTION, [message_id], {}):
-        return None
-    return str(fields.get("conversation_id", ""))
 
 
 async def index(redis: Redis, message_id: str, *, most_due: int) -> int:
@@ -120,8 +83,8 @@ def enqueueing(
 ) -> scripts.Call:
     """The call of `enqueue`, to be sent with others in one round trip."""
     # arq, and so an older worker, passes over a field that it does not know.
-    fields: dict[str, object] = {"t": None, "f": JOB_FUNCTION, "a": [message_id], "k": {}}
-    job = encode_job(fields | {"et": now_ms, "conversation_id": conversation_id})
+    fields: dict[str, object] = {"t": None, "f": jobs.FUNCTION, "a": [message_id], "k": {}}
+    job = jobs.encode(fields | {"et": now_ms, "conversation_id": conversation_id})
     names = [keys.QUEUE, keys.job(message_id), keys.WAKE]
     return scripts.Call(
         "queue/enqueue", names, [message_id, job, life_seconds * 1000, _MOST_WAKE_TOKENS]
@@ -146,8 +109,8 @@ async def lease(
             [keys.QUEUE, keys.OWNERS, keys.WAKE],
             [token, int(lease_seconds * 1000), most, int(take_over), keys.job("")],
         )
-    names, jobs = cast(Sequence[bytes], taken)[::2], cast(Sequence[bytes], taken)[1::2]
-    return {name.decode(): job for name, job in zip(names, jobs, strict=True)}
+    names, stored = cast(Sequence[bytes], taken)[::2], cast(Sequence[bytes], taken)[1::2]
+    return {name.decode(): job for name, job in zip(names, stored, strict=True)}
 
 
 async def renew(redis: Redis, leases: Mapping[str, str], *, lease_seconds: float) -> list[str]:

@@ -13,13 +13,8 @@ from rejoin.shared.errors import (
     Fenced,
     LogEnded,
     MessageMissing,
-    Unavailable,
 )
 from rejoin.shared.request import StoredRequest, read_request
-
-# How long after its index entry a message may still be accepted: whoever finds an older entry
-# without a record may drop it, and nothing is accepted behind its back.
-ACCEPT_WITHIN_MS: Final = 30_000
 
 _NOW: Final = 1  # how scripts tell a cancel's mode; 0: none is set
 _AFTER_STEP: Final = 2
@@ -79,55 +74,6 @@ class Claim(NamedTuple):
     lost_runs: int
     conversation_id: str = ""
     cancel_after_step: bool = False
-
-
-async def accept(
-    redis: Redis,
-    record: Record,
-    request: StoredRequest,
-    *,
-    indexed_at: int,
-    life_seconds: int,
-) -> None:
-    """Store an accepted message; a repeat changes nothing.
-
-    Raises:
-        Unavailable: the index entry is too old by now: accept the message anew.
-        LogUnavailable: Redis is away; a repeat is safe.
-    """
-    call = accepting(record, request, indexed_at=indexed_at, life_seconds=life_seconds)
-    with redis_or_away():
-        check_accepted(await scripts.run(redis, *call))
-
-
-def accepting(
-    record: Record, request: StoredRequest, *, indexed_at: int, life_seconds: int
-) -> scripts.Call:
-    """The call of `accept`, to be sent with others in one round trip."""
-    message_id = record.message_id
-    fields = {
-        "owner": record.owner,
-        "conversation_id": record.conversation_id,
-        "model": record.model,
-        "created_at": str(record.created_at),
-    }
-    arguments: list[str | int] = [
-        indexed_at, ACCEPT_WITHIN_MS, life_seconds * 1000, request.encode(),
-    ]  # fmt: skip
-    for name, value in fields.items():
-        arguments += [name, value]
-    names = [keys.record(message_id), keys.request(message_id)]
-    return scripts.Call("log/accept", names, arguments)
-
-
-def check_accepted(reply: object) -> None:
-    """Read the reply to `accepting`.
-
-    Raises:
-        Unavailable: the index entry is too old by now: accept the message anew.
-    """
-    if reply == b"late":
-        raise Unavailable("the message was not stored in time; send it again")
 
 
 async def load(redis: Redis, message_id: str) -> Record | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import deleted, keys, queue, record, scripts
+from rejoin.shared import accepting, deleted, keys, queue, record, scripts
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
@@ -107,12 +107,12 @@ async def accept(
         LogUnavailable: Redis is away; a repeat is safe.
     """
     calls = [
-        record.accepting(new, request, indexed_at=indexed_at, life_seconds=life_seconds),
+        accepting.storing(new, request, indexed_at=indexed_at, life_seconds=life_seconds),
         asking(new.conversation_id, life_seconds),
     ]
     with redis_or_away():
         stored, first = await scripts.run_all(redis, calls)
-    record.check_accepted(stored)
+    accepting.check(stored)
     return cast(bytes, first).decode()
 
 
@@ -138,7 +138,7 @@ async def accept_in_new(
         make=True,
         newest=None,
     )
-    accepting = record.accepting(new, request, indexed_at=indexed_at, life_seconds=life_seconds)
+    storing = accepting.storing(new, request, indexed_at=indexed_at, life_seconds=life_seconds)
     queueing = queue.enqueueing(
         new.message_id,
         life_seconds=life_seconds,
@@ -146,8 +146,8 @@ async def accept_in_new(
         conversation_id=new.conversation_id,
     )
     with redis_or_away():
-        _, stored, _ = await scripts.run_all(redis, [placing, accepting, queueing])
-    record.check_accepted(stored)
+        _, stored, _ = await scripts.run_all(redis, [placing, storing, queueing])
+    accepting.check(stored)
 
 
 async def first(redis: Redis, conversation_id: str, *, life_seconds: int) -> str:

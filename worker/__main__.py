@@ -14,7 +14,7 @@ import sys
 import uvloop
 from arq.connections import ArqRedis
 
-from rejoin.shared import catalogue, prices, queue
+from rejoin.shared import catalogue, jobs, prices
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
@@ -74,8 +74,8 @@ async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> 
     redis = open_redis(url)
     arq_redis = ArqRedis(
         redis.connection_pool,
-        job_serializer=queue.encode_job,
-        job_deserializer=queue.decode_job,
+        job_serializer=jobs.encode,
+        job_deserializer=jobs.decode,
         default_queue_name="",
     )
     blocking = open_redis(url, timeout_seconds=3, connections=2, retries=0)

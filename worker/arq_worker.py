@@ -19,7 +19,7 @@ from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue
+from rejoin.shared import jobs, keys, queue
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.ending import end_message
 from rejoin.shared.errors import LogUnavailable
@@ -58,13 +58,13 @@ class LeasedWorker(Worker):
 
     def __init__(self, kit: Kit, arq_redis: ArqRedis, blocking: Redis, url: str) -> None:
         super().__init__(
-            functions=[func(_never_called, name=queue.JOB_FUNCTION)],
+            functions=[func(_never_called, name=jobs.FUNCTION)],
             queue_name=keys.QUEUE,
             redis_pool=arq_redis,
             max_jobs=kit.settings.max_jobs,
             handle_signals=False,
-            job_serializer=queue.encode_job,
-            job_deserializer=queue.decode_job,
+            job_serializer=jobs.encode,
+            job_deserializer=jobs.decode,
         )
         self._kit = kit
         self._runs: dict[str, Run] = {}
@@ -129,7 +129,7 @@ class LeasedWorker(Worker):
         In the place of arq's own: it counts every start and gives up after some, deploys too.
         """
         token, leased = self._leases.held.get(job_id, ""), self._leased[job_id]
-        conversation_id = queue.conversation_of(leased.job, job_id)
+        conversation_id = jobs.conversation_of(leased.job, job_id)
         if conversation_id is None:
             _log.error("message %s: its job is gone, or is none that runs it", job_id)
             await end_message(self._kit.ender, job_id, _NO_JOB, job_token=token)

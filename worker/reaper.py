@@ -12,7 +12,7 @@ import logging
 from enum import Enum, auto
 from typing import Final
 
-from rejoin.shared import keys, queue, record, turns, unsaved, waiting
+from rejoin.shared import accepting, keys, queue, record, turns, unsaved, waiting
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import aftermath
 from rejoin.shared.errors import LogUnavailable, LogWentBack, NotFound
@@ -106,7 +106,7 @@ class Reaper:
         found = await record.load(redis, message_id)
         if found is None:
             # Its accept may be under way still; the record refuses after half this time.
-            if now_ms() - indexed_at <= 2 * record.ACCEPT_WITHIN_MS:
+            if now_ms() - indexed_at <= 2 * accepting.WITHIN_MS:
                 return _Seen.LEFT
             await queue.drop_index(redis, message_id)
             return _Seen.DROPPED

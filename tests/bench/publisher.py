@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import uvloop
 from redis.asyncio import Redis
 
-from rejoin.shared import log, record
+from rejoin.shared import accepting, log, record
 from rejoin.shared.clock import iso, now_ms
 from rejoin.shared.connections import open_redis
 from rejoin.shared.events import Done, Event, FinishReason, Start, Text, Usage
@@ -101,7 +101,7 @@ class Publisher:
             None, cancel_asked=False, started_at=None, finished_at=None,
         )  # fmt: skip
         request = StoredRequest("demo/echo", [StoredTurn("user", "bench")])
-        await record.accept(
+        await accepting.store(
             self._redis, asked, request, indexed_at=now_ms(), life_seconds=_LIFE_SECONDS
         )
         await record.claim(

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, stored, turns
+from rejoin.shared import accepting, keys, queue, stored, turns
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.request import StoredRequest, StoredTurn
@@ -45,7 +45,7 @@ class Talk:
         new = new_record(None, self.id, model=SCRIPT)
         indexed_at = await queue.index(self.redis, new.message_id, most_due=1000)
         await turns.place_again(self.redis, new, life_seconds=LIFE)
-        await record.accept(self.redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
+        await accepting.store(self.redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
         await enqueue(self.redis, new.message_id)
         return new.message_id
 

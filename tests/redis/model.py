@@ -17,7 +17,7 @@ from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record, turns
+from rejoin.shared import accepting, keys, log, queue, record, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import Ender, aftermath, end_message
 from rejoin.shared.errors import (
@@ -227,7 +227,7 @@ class World(Waits):
 
     async def _store(self, post: Post) -> None:
         indexed_at = await self.redis.zscore(keys.OPEN, post.message_id)
-        await record.accept(
+        await accepting.store(
             self.redis,
             new_record(post.message_id, post.conversation_id),
             StoredRequest(MODEL, [StoredTurn("user", "x")]),

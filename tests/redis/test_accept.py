@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record
+from rejoin.shared import accepting, keys, queue, record
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import RequestUnreadable, Unavailable
 from rejoin.shared.ids import new_message_id
@@ -40,7 +40,7 @@ def new_record() -> Record:
 
 
 async def stored(redis: Redis, new: Record, *, indexed_at: int, request: StoredRequest) -> None:
-    await record.accept(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
+    await accepting.store(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
 
 
 async def test_what_was_accepted_is_read_back(any_redis: Redis) -> None:
@@ -59,7 +59,7 @@ async def test_a_repeat_changes_nothing_even_when_it_is_late(any_redis: Redis) -
     await stored(any_redis, new, indexed_at=indexed_at, request=REQUEST)
     await claim(any_redis, new.message_id, "a")
     other = dataclasses.replace(REQUEST, temperature=1.0)
-    for at in (indexed_at, indexed_at - 10 * record.ACCEPT_WITHIN_MS):
+    for at in (indexed_at, indexed_at - 10 * accepting.WITHIN_MS):
         await stored(any_redis, new, indexed_at=at, request=other)
     found = await record.load(any_redis, new.message_id)
     assert found is not None
@@ -70,7 +70,7 @@ async def test_a_repeat_changes_nothing_even_when_it_is_late(any_redis: Redis) -
 async def test_too_long_after_its_index_entry_nothing_is_stored(any_redis: Redis) -> None:
     new = new_record()
     indexed_at = await queue.index(any_redis, new.message_id, most_due=10)
-    late = indexed_at - record.ACCEPT_WITHIN_MS - 1
+    late = indexed_at - accepting.WITHIN_MS - 1
     with pytest.raises(Unavailable):
         await stored(any_redis, new, indexed_at=late, request=REQUEST)
     assert await record.load(any_redis, new.message_id) is None
@@ -81,7 +81,7 @@ async def test_too_long_after_its_index_entry_nothing_is_stored(any_redis: Redis
 async def test_shortly_before_that_it_is_stored(any_redis: Redis) -> None:
     new = new_record()
     indexed_at = await queue.index(any_redis, new.message_id, most_due=10)
-    in_time = indexed_at - record.ACCEPT_WITHIN_MS + 5_000
+    in_time = indexed_at - accepting.WITHIN_MS + 5_000
     await stored(any_redis, new, indexed_at=in_time, request=REQUEST)
     assert await record.load(any_redis, new.message_id) == new
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue
+from rejoin.shared import jobs, keys, queue
 from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import new_message_id
 from tests.redis.jobs import expire_lease, lease, queued, tokens
@@ -17,7 +17,7 @@ async def test_a_job_is_json_and_names_the_message_and_its_conversation_alone(
 ) -> None:
     message_id = await queued(any_redis)
     stored = await any_redis.get(keys.job(message_id))
-    job = queue.decode_job(stored)
+    job = jobs.decode(stored)
     assert set(job) == {"t", "f", "a", "k", "et", "conversation_id"}
     assert (job["f"], job["a"], job["k"]) == ("run_message", [message_id], {})
     assert 0 < await any_redis.ttl(keys.job(message_id)) <= 600
@@ -26,11 +26,11 @@ async def test_a_job_is_json_and_names_the_message_and_its_conversation_alone(
 @pytest.mark.parametrize("stored", [b"", b"\x80\x04.", b"[1]", b"null", b'"x"', b"{"])
 def test_a_job_that_is_no_json_object_is_refused(stored: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        queue.decode_job(stored)
+        jobs.decode(stored)
 
 
 def test_an_exception_in_a_result_is_encoded_as_its_text() -> None:
-    assert b"boom" in queue.encode_job({"r": ValueError("boom")})
+    assert b"boom" in jobs.encode({"r": ValueError("boom")})
 
 
 async def test_a_job_is_queued_once_and_wakes_once(any_redis: Redis) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record
+from rejoin.shared import jobs, keys, queue, record
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
@@ -83,7 +83,7 @@ async def post_later(redis: Redis, due_in_ms: int) -> str:
     """Queue a message for later, as one that was put off: no token tells of it."""
     message_id = await accept(redis)
     seconds, micros = cast(tuple[int, int], await redis.time())
-    job = queue.encode_job({"t": None, "f": "run_message", "a": [message_id], "k": {}, "et": 0})
+    job = jobs.encode({"t": None, "f": "run_message", "a": [message_id], "k": {}, "et": 0})
     await redis.set(keys.job(message_id), job)
     score = seconds * 1000 + micros // 1000 + due_in_ms
     await redis.zadd(keys.QUEUE, {message_id: score})

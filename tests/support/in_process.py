@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record
+from rejoin.shared import jobs, keys, log, record
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
@@ -91,8 +91,8 @@ async def worker_on(
     kit = kit_for(redis, provider, name=name, **settings)
     arq_redis = ArqRedis(
         redis.connection_pool,
-        job_serializer=queue.encode_job,
-        job_deserializer=queue.decode_job,
+        job_serializer=jobs.encode,
+        job_deserializer=jobs.decode,
         default_queue_name="",
     )
     worker = LeasedWorker(kit, arq_redis, blocking, url)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record, turns
+from rejoin.shared import accepting, keys, log, queue, record, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.events import Done, Event, FinishReason, Start, Text, Usage
 from rejoin.shared.frames import Frame, encode
@@ -37,7 +37,7 @@ async def accept(
     indexed_at = await queue.index(redis, new.message_id, most_due=100_000)
     request = StoredRequest(model, [StoredTurn("user", text)], **fields)
     await turns.place_again(redis, new, life_seconds=LIFE)
-    await record.accept(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
+    await accepting.store(redis, new, request, indexed_at=indexed_at, life_seconds=LIFE)
     return new.message_id
 
 

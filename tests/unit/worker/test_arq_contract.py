@@ -14,10 +14,10 @@ from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from fakeredis import FakeAsyncRedis
 
-from rejoin.shared import keys, queue
+from rejoin.shared import jobs, keys
 from rejoin.worker.arq_worker import LeasedWorker
 
-JOB = {"t": None, "f": queue.JOB_FUNCTION, "a": ["m"], "k": {}, "et": 1_000}
+JOB = {"t": None, "f": jobs.FUNCTION, "a": ["m"], "k": {}, "et": 1_000}
 
 
 def arguments(method: object) -> list[str]:
@@ -82,7 +82,7 @@ async def said(ctx: dict[str, object], message_id: str) -> None:
 async def test_the_attributes_are_there_and_mean_what_they_meant() -> None:
     async with FakeAsyncRedis() as redis:
         worker = Worker(
-            functions=[func(said, name=queue.JOB_FUNCTION)],
+            functions=[func(said, name=jobs.FUNCTION)],
             queue_name=keys.QUEUE,
             redis_pool=ArqRedis(redis.connection_pool),
             max_jobs=7,
@@ -93,7 +93,7 @@ async def test_the_attributes_are_there_and_mean_what_they_meant() -> None:
         assert worker.max_jobs == 7
         assert worker.loop is asyncio.get_running_loop()
         assert isinstance(worker.pool, ArqRedis)
-        assert set(worker.functions) == {queue.JOB_FUNCTION}
+        assert set(worker.functions) == {jobs.FUNCTION}
 
 
 def test_the_names_of_arqs_keys_are_ours() -> None:
@@ -102,16 +102,12 @@ def test_the_names_of_arqs_keys_are_ours() -> None:
 
 
 def test_arq_reads_the_jobs_that_we_write_and_writes_what_we_read() -> None:
-    ours = queue.encode_job(JOB)
-    name, args, kwargs, tries, at = arq.jobs.deserialize_job_raw(
-        ours, deserializer=queue.decode_job
-    )
+    ours = jobs.encode(JOB)
+    name, args, kwargs, tries, at = arq.jobs.deserialize_job_raw(ours, deserializer=jobs.decode)
     assert (name, args, kwargs, tries, at) == ("run_message", ["m"], {}, None, 1_000)
-    theirs = arq.jobs.serialize_job(
-        queue.JOB_FUNCTION, ("m",), {}, None, 1_000, serializer=queue.encode_job
-    )
+    theirs = arq.jobs.serialize_job(jobs.FUNCTION, ("m",), {}, None, 1_000, serializer=jobs.encode)
     assert theirs is not None
-    assert queue.decode_job(theirs) == JOB
+    assert jobs.decode(theirs) == JOB
 
 
 ARQ_CANNOT = (b"", b"\x80\x04K\x01.", b"\xff", b"[]", b"{}", b"null", b"[" * 5000)
@@ -121,17 +117,17 @@ NOT_THIS = ({"f": "of_a_later_version"}, {"a": []}, {"a": ["another"]}, {"k": {"
 def test_a_job_that_arq_cannot_decode_is_none_of_ours() -> None:
     for stored in ARQ_CANNOT:
         with pytest.raises(arq.jobs.DeserializationError):
-            arq.jobs.deserialize_job_raw(stored, deserializer=queue.decode_job)
-        assert queue.conversation_of(stored, "m") is None
+            arq.jobs.deserialize_job_raw(stored, deserializer=jobs.decode)
+        assert jobs.conversation_of(stored, "m") is None
 
 
 def test_only_a_job_of_this_message_and_this_function_runs_it() -> None:
     for fields in NOT_THIS:
-        assert queue.conversation_of(queue.encode_job(JOB | fields), "m") is None
+        assert jobs.conversation_of(jobs.encode(JOB | fields), "m") is None
 
 
 def test_a_job_names_its_conversation_unless_an_older_version_queued_it() -> None:
-    named = queue.encode_job(JOB | {"conversation_id": "c"})
-    assert queue.conversation_of(named, "m") == "c"
-    assert arq.jobs.deserialize_job_raw(named, deserializer=queue.decode_job)[1] == ["m"]
-    assert queue.conversation_of(queue.encode_job(JOB), "m") == ""
+    named = jobs.encode(JOB | {"conversation_id": "c"})
+    assert jobs.conversation_of(named, "m") == "c"
+    assert arq.jobs.deserialize_job_raw(named, deserializer=jobs.decode)[1] == ["m"]
+    assert jobs.conversation_of(jobs.encode(JOB), "m") == ""
