@@ -5,17 +5,19 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib.metadata import version
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import mcp_types as types
 from mcp import Client, MCPError
-from mcp.client._transport import TransportStreams
 from mcp.client.session import ClientSession, IncomingMessage
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.dispatcher import ProgressFnT
 from pydantic import TypeAdapter, ValidationError
 
 from rejoin.shared.errors import ToolError
+
+if TYPE_CHECKING:  # the name has no public place
+    from mcp.client._transport import TransportStreams
 
 OPEN_SECONDS: Final = 30.0  # to start it, greet it and list its tools
 CLOSE_SECONDS: Final = 8.0  # the SDK gives a process two seconds, SIGTERM, two more, SIGKILL
@@ -41,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Transport(Protocol):
     """A way to the server."""
 
-    def open(self, ended: Callable[[], None]) -> AbstractAsyncContextManager[TransportStreams]:
+    def open(self, ended: Callable[[], None]) -> "AbstractAsyncContextManager[TransportStreams]":
         """Open it; `ended` is called when it is seen to be over."""
 
 

@@ -9,17 +9,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import httpx2
 import mcp_types as types
-from mcp.client._transport import ReadStream, TransportStreams
 from mcp.client.stdio import StdioServerParameters, get_default_environment, stdio_client
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from rejoin.shared import leash
 from rejoin.worker.tools.mcp_said import stderr_of
+
+if TYPE_CHECKING:  # the names have no public place
+    from mcp.client._transport import ReadStream, TransportStreams
 
 _CONNECT_SECONDS: Final = 10.0
 # Shorter than servers keep an idle connection: one that closes as we write would lose a call.
@@ -40,7 +42,7 @@ class Stdio:
     cwd: str | None = None
 
     @asynccontextmanager
-    async def open(self, ended: Ended) -> AsyncIterator[TransportStreams]:
+    async def open(self, ended: Ended) -> "AsyncIterator[TransportStreams]":
         """Start it; `ended` is called when it closes its stdout, as it does when it dies.
 
         At the end its stdin is closed; two seconds later it is sent SIGTERM, and two after that
@@ -80,7 +82,7 @@ class Http:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @asynccontextmanager
-    async def open(self, ended: Ended) -> AsyncIterator[TransportStreams]:
+    async def open(self, ended: Ended) -> "AsyncIterator[TransportStreams]":
         """Open it; nothing is sent yet."""
         limits = httpx2.Limits(keepalive_expiry=_IDLE_SECONDS)
         # A call may take as long as its tool's own bound, which is kept elsewhere.
@@ -124,7 +126,7 @@ class _Answering(httpx2.AsyncHTTPTransport):
 class _Watched:
     """A read stream that tells of its end at once: the SDK tells those alone whose call waits."""
 
-    def __init__(self, stream: ReadStream[Item], ended: Ended) -> None:
+    def __init__(self, stream: "ReadStream[Item]", ended: Ended) -> None:
         self._stream = stream
         self._ended = ended
 

@@ -1,5 +1,6 @@
 """The settings file: what it takes, what it refuses and how it names it, and its variables."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings_file import McpServer, SettingsFile, filled_in, load
 
+HOW_TO = Path(__file__).parents[3] / "docs" / "how-to" / "tools.md"
 WHOLE = """
 [mcp.files]
 command = ["python", "server.py"]
@@ -102,3 +104,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"# \xff")
     with pytest.raises(SettingsError, match="it is not UTF-8"):
         load(file)
+
+
+def test_the_how_tos_file_is_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
+    file = filled_in(load(written(tmp_path, block)), {"FILES_TOKEN": "f", "SEARCH_TOKEN": "s"})
+    assert set(file.mcp) == {"files", "search"}
+    assert file.mcp["search"].headers == {"Authorization": "Bearer s"}

@@ -1,13 +1,14 @@
 """MCP servers over both transports: their tools are listed, called, and follow what they say."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rejoin.shared.errors import ToolError
-from rejoin.shared.settings_file import McpServer
 from rejoin.worker.tools.base import OnUnknownOutcome
 from rejoin.worker.tools.bounded import Outcome
 from rejoin.worker.tools.mcp import name_of
@@ -170,6 +171,7 @@ def test_names_that_models_cannot_be_told_are_made_to_fit_each_by_itself() -> No
     assert name_of("t", "a b") == odd[0]
 
 
-def test_a_server_is_one_of_the_two_kinds() -> None:
-    with pytest.raises(ValueError, match="either `command`"):
-        McpServer()
+def test_a_worker_without_servers_does_not_load_the_package() -> None:
+    said = "import sys, rejoin.worker.__main__; print('mcp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr

@@ -59,6 +59,14 @@ async def _again(it: Served) -> None:
     await until(answers, within=WITHIN)
 
 
+async def test_a_child_that_died_while_nobody_called_is_started_again(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    async with served(server.listed) as it:
+        server.kill()
+        await until_true(lambda: len(server.notes("started")) > 1, within=WITHIN)
+        await _again(it)
+
+
 async def test_a_session_that_the_server_forgot_is_opened_anew_for_the_same_call(
     tmp_path: Path,
 ) -> None:
