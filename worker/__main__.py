@@ -14,12 +14,13 @@ import sys
 import uvloop
 from arq.connections import ArqRedis
 
-from rejoin.shared import catalogue, jobs, prices
+from rejoin.shared import catalogue, jobs, prices, settings_file
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.settings import Settings, load_settings, unheeded
+from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker import check
 from rejoin.worker.agents.loading import load_agents
 from rejoin.worker.agents.registry import Agents
@@ -61,15 +62,18 @@ def main() -> int:
         _log.warning("%s", sentence)
     try:
         # Before the loop: what is imported may take its time, or run a loop of its own.
+        file = settings_file.filled_in(settings_file.load(settings.settings_file))
         tools, agents = Tools(load_tools(settings.tools)), Agents(load_agents(settings.agents))
-        uvloop.run(_serve(settings, url, tools, agents))
+        uvloop.run(_serve(settings, url, file, tools, agents))
     except SettingsError as error:
         sys.stderr.write(f"rejoin worker: {error}\n")
         return 2
     return 0
 
 
-async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> None:
+async def _serve(
+    settings: Settings, url: str, file: SettingsFile, tools: Tools, agents: Agents
+) -> None:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = open_redis(url)
     arq_redis = ArqRedis(
@@ -106,6 +110,11 @@ async def _serve(settings: Settings, url: str, tools: Tools, agents: Agents) -> 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
+        if file.mcp:
+            # Here: the SDK takes a second to import, and 20 MB.
+            from rejoin.worker.tools.mcp_servers import serving
+
+            await stack.enter_async_context(serving(file.mcp, tools, kit.validation))
         # What is there by now stays: no collection need look at all of it again.
         gc.collect()
         gc.freeze()

@@ -1,6 +1,6 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -59,26 +59,28 @@ class Attempt:
 
         `step` is the last finished one, where there is one: it and the end are one append, so
         that a later attempt finds both or neither. `unstepped` is what this attempt's other
-        calls used, as far as its worker knows. `open_calls` are
-        closed with a `tool_error` each.
+        calls used, as far as its worker knows. `open_calls` are closed, each with a `tool_error`.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
-        entries: list[tuple[Event, bytes]] = [
-            (event, b"") for event in close_calls(open_calls, end)
-        ]
-        if step is not None:
-            entries.append((step.event, step.note))
-        bill: tuple[Event, bytes] = (usage or Usage(), usage_note(unstepped))
+        left = list(open_calls)
+        bill: list[tuple[Event, bytes]] = [(usage or Usage(), usage_note(unstepped))]
         try:
-            if usage is None:
-                await self.writer.finish(*entries, (end, b""))
-            else:
-                await self.writer.finish(*entries, bill, (end, b""))
+            billed = bill if usage is not None else []
+            await self.writer.finish(*_last(left, step, end), *billed, (end, b""))
         except CancelAsked:
             cancelled = Done(FinishReason.CANCELLED, text_chars)
-            await self.writer.finish(*entries, bill, (cancelled, b""))
+            await self.writer.finish(*_last(left, step, cancelled), *bill, (cancelled, b""))
+
+
+def _last(
+    open_calls: Iterable[CallState], step: Finished | None, end: Done | Failed
+) -> Iterator[tuple[Event, bytes]]:
+    for event in close_calls(open_calls, end):
+        yield event, b""
+    if step is not None:
+        yield step.event, step.note
 
 
 async def begin(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from rejoin.shared import catalogue
+from rejoin.shared import catalogue, settings_file
 from rejoin.shared.connections import open_redis, redis_or_away
 from rejoin.shared.db import schema
 from rejoin.shared.errors import ProviderError, RejoinError, SettingsError
@@ -32,6 +32,7 @@ async def check(settings: Settings, url: str) -> int:
         with redis_or_away("Redis is away: is REJOIN_REDIS_URL right, and the server started?"):
             await redis.ping()
         await schema.check(settings)
+        settings_file.filled_in(settings_file.load(settings.settings_file))
         load_tools(settings.tools)
         load_agents(settings.agents)
     except SettingsError as error:

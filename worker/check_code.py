@@ -1,11 +1,17 @@
-"""Loads the operator's own code and lists what it gives; for `rejoin doctor`."""
+"""Loads the operator's own code and lists what it gives; for `rejoin doctor`.
 
+So it does with the tools of the MCP servers.
+"""
+
+import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from rejoin.shared import settings_file
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.events import dumps
 from rejoin.shared.redis_check import Finding, Grade
@@ -49,9 +55,29 @@ def check_code(settings: Settings) -> int:
         # What the code prints as it is imported is none of these lines.
         with contextlib.redirect_stdout(sys.stderr):
             finding = _look(source, settings)
-        line = {"area": source.area, "grade": finding.grade, "sentence": finding.sentence}
-        sys.stdout.write(f"{dumps(line)}\n")
+        _write(source.area, finding)
+    if settings.settings_file is not None:
+        for area, finding in _servers(settings.settings_file):
+            _write(area, finding)
     return 0
+
+
+def _write(area: str, finding: Finding) -> None:
+    line = {"area": area, "grade": finding.grade, "sentence": finding.sentence}
+    sys.stdout.write(f"{dumps(line)}\n")
+    sys.stdout.flush()
+
+
+def _servers(path: Path) -> list[tuple[str, Finding]]:
+    try:
+        file = settings_file.filled_in(settings_file.load(path))
+    except SettingsError as error:
+        return [("settings file", Finding(Grade.BROKEN, str(error)))]
+    if not file.mcp:
+        return [("mcp", Finding(Grade.OK, f"none: {path} has no table [mcp.NAME]"))]
+    from rejoin.worker.tools.mcp_check import look
+
+    return asyncio.run(look(file.mcp))
 
 
 def _look(source: _Source, settings: Settings) -> Finding:

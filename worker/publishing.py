@@ -1,6 +1,7 @@
 """Tells the API by Redis which tools and agents this worker has."""
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -14,7 +15,10 @@ _log = logging.getLogger(__name__)
 
 
 class Publishing:
-    """Tells it every ten seconds, at once first. `run` does it; its starter cancels it."""
+    """Tells it every ten seconds, at once first, and when a tool comes or goes.
+
+    `run` does it; its starter cancels it.
+    """
 
     def __init__(self, kit: Kit, *, every_seconds: float = EVERY_SECONDS) -> None:
         self._kit = kit
@@ -22,10 +26,14 @@ class Publishing:
 
     async def run(self) -> None:
         """Tell it, for ever."""
+        changed = self._kit.tools.changed
         while True:
+            changed.clear()
             try:
                 tools, agents = self._kit.tools.names(), self._kit.agents.names()
                 await registered.publish(self._kit.redis, tools=tools, agents=agents)
             except LogUnavailable as error:
                 _log.debug("%s; the names of tools and agents wait", error)
-            await asyncio.sleep(self._every_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_seconds):
+                    await changed.wait()

@@ -19,6 +19,8 @@ from rejoin.shared.tool_events import Needs
 
 _YES: Final = frozenset({"y", "yes"})
 _NO: Final = frozenset({"", "n", "no"})
+# After which of them a call may begin to wait, or be the last that does not.
+_TURNS: Final = frozenset({"start", "reset", "tool_waiting", "tool_result", "tool_error"})
 _LINE_BYTES: Final = 4096  # the longest that a terminal gives
 
 
@@ -40,10 +42,12 @@ class Asker:
         self._asking: asyncio.Task[None] | None = None
         self._answers: list[asyncio.Task[None]] = []
         self._in_question = False
+        self._withdrawn = False
         self._owner: asyncio.Task[object] | None = None
 
     def withdraw(self) -> None:
         """Take back a question: something happened, and somebody else may have answered it."""
+        self._withdrawn = self._asking is not None
         if self._asking is not None:
             self._asking.cancel()
         if self._in_question:
@@ -51,11 +55,13 @@ class Asker:
             self._in_question = False
         self._asking = None
 
-    def heed(self, message: Message) -> bool:
-        """Look at a message after an event; return whether to leave it waiting.
+    def heed(self, event: str, message: Message) -> bool:
+        """Look at a message after an event of that name; return whether to leave it waiting.
 
         Asks once nothing of the message runs any more.
         """
+        if event not in _TURNS and not self._withdrawn:
+            return False  # an answer of 10,000 words is not looked through at each of them
         calls = open_calls(message)
         if not calls or not all(call.waits and not call.started for call in calls):
             return False
@@ -88,13 +94,13 @@ class Asker:
         await asyncio.gather(*begun, return_exceptions=True)
 
     async def _ask_each(self, calls: list[CallState]) -> None:
-        for call in calls:
+        for at, call in enumerate(calls):
             approve = None
             if call.waits is Needs.APPROVAL:
                 try:
                     approve = await self._asked(call)
                 except EOFError:
-                    self._leave(call)
+                    self._leave(calls[at:])
                     return
             self._settled.add((call.tool_call_id, call.asked))
             if approve is None:
@@ -105,10 +111,10 @@ class Asker:
             # What the answer brings about may come before the server's word for it.
             await asyncio.shield(answer)
 
-    def _leave(self, call: CallState) -> None:
+    def _leave(self, calls: list[CallState]) -> None:
         _write("\n")
         self._in_question = False
-        self._tell([call])
+        self._tell(calls)
         self.left = True
         if self._owner is not None:
             self._owner.cancel()

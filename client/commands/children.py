@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-LEASH: Final = Path(__file__).with_name("leash.py")
+from rejoin.shared import leash
+
+LEASH: Final = Path(leash.__file__)
 
 
 @dataclass(frozen=True, slots=True)

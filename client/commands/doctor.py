@@ -107,7 +107,7 @@ async def _with_embedded(settings: Settings) -> AsyncIterator[Found]:
 
 
 async def _own_code(settings: Settings) -> AsyncIterator[Found]:
-    if settings.tools or settings.agents:
+    if settings.tools or settings.agents or settings.settings_file:
         async for found in process_checks.own_code():
             yield found
     else:

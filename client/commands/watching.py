@@ -60,7 +60,7 @@ async def print_all(
                 if asker is not None:
                     asker.withdraw()
                 printer.change(change, message)
-                if asker is not None and asker.heed(message):
+                if asker is not None and asker.heed(change.event.name, message):
                     return WAITS
     finally:
         printer.end(message)

@@ -237,6 +237,20 @@ async def test_nothing_is_asked_while_another_tool_runs(tmp_path: Path) -> None:
     assert code == 0
 
 
+async def test_a_question_stands_while_something_else_is_reported(tmp_path: Path) -> None:
+    said = [data("1-3", "note", "still here"), text("1-4", "hm")]
+    refused = [Entry("2-0", "reset", {"after": "1-4", "reason": "answered"}), *REFUSED[1:]]
+    server = Server(WAITING, {NO: refused})
+
+    def report(command: Running) -> None:
+        server.log = [*WAITING, *said]
+
+    async with serving(server):
+        code, stands, _ = await chatting(server, tmp_path, asked(), report, asked(2), typed("n\n"))
+    assert (code, server.answered()) == (0, [(ADD, {"approve": False})])
+    assert "still here" in stands
+
+
 async def test_a_question_that_another_client_answers_is_withdrawn(tmp_path: Path) -> None:
     server = Server(WAITING)
 

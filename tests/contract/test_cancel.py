@@ -105,9 +105,9 @@ async def test_an_unknown_message_is_404(api: Caller, message_id: str) -> None:
     assert_problem(await api.cancel(message_id), 404)
 
 
-async def test_a_mode_of_a_later_version_is_422_and_cancels_nothing(idle_api: Caller) -> None:
+async def test_an_unknown_mode_is_422_and_cancels_nothing(idle_api: Caller) -> None:
     message_id = await idle_api.accepted()
-    response = await idle_api.cancel(message_id, json={"mode": "after_step"})
+    response = await idle_api.cancel(message_id, json={"mode": "after_message"})
     assert_names(assert_problem(response, 422), "mode")
     assert (await idle_api.snapshot(message_id))["status"] == "queued"
 
@@ -151,7 +151,7 @@ async def test_a_cancel_touches_no_other_message(api: Caller) -> None:
 async def one_race(api: Caller, seed: int) -> str:
     chance = random.Random(seed)
     message_id = await api.accepted("a few words to race with", rate=chance.choice([0, 50, 200]))
-    await asyncio.sleep(chance.random() * 0.15)
+    await asyncio.sleep(chance.random() * chance.choice([0.15, 3]))  # a busy machine is slow
     answer = await api.cancel(message_id)
     frames = await api.log(message_id)
     assert_whole_log(frames)

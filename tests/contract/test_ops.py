@@ -21,7 +21,6 @@ ENDPOINTS = {
 LATER = [
     ("GET", "/metrics"),
     ("GET", "/client.js"),
-    ("POST", f"/api/messages/{UNKNOWN_ID}/tools/call_1"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/v1/models"),
     ("POST", "/v1/responses"),

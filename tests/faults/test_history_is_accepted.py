@@ -180,6 +180,26 @@ async def test_a_conversation_goes_on_after_a_message_cut_at_any_event(
         assert results_in(servers[OTHER[name]].asked(third)[0]) == both
 
 
+async def test_a_server_that_insists_on_the_order_of_roles_gets_it(
+    servers: Mapping[str, ToolTalk],
+    redis: Redis,
+    clean_redis_url: str,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = servers["openai"]
+    stage = Stage(redis, clean_redis_url, database_url, "openai")
+    cut = await cut_off(stage, "cancelled", monkeypatch)
+    server.insist()
+    async with stage.worker("worker-2"):
+        seconds = await stage.follow(list(cut), "tools")
+        refused = len(server.refusals)
+        assert refused > 0
+        await stage.follow(seconds, "and?")
+        assert len(server.refusals) == refused  # its order is known by now
+    server.refusals.clear()
+
+
 @pytest.mark.parametrize("name", MODELS)
 async def test_a_fallback_goes_on_with_the_calls_of_another_providers_model(
     servers: Mapping[str, ToolTalk],

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from rejoin.shared.content import FilePart, ImagePart, TextPart
+from rejoin.shared.events import FailureCode
 from rejoin.shared.request import ResponseFormat
 from rejoin.worker.providers.base import ModelRequest, Tool, ToolCall, Turn
 from rejoin.worker.providers.openai import OpenAIProvider
 from rejoin.worker.providers.openai_request import body
-from tests.providers.answers import answer
-from tests.support.provider_script import Answer, choice, sse
+from tests.providers.answers import STOP, answer, failure
+from tests.support.provider_script import Answer, choice, error_answer, sse
 from tests.support.provider_server import ProviderServer
 
 SCHEMA: dict[str, object] = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -136,18 +137,31 @@ def test_a_call_keeps_its_id_as_far_as_the_server_takes_it(url: str, most: int) 
     assert [message["tool_call_id"] for message in sent[2:]] == ids
 
 
-def test_only_openai_itself_gets_roles_in_any_order() -> None:
-    turns = [HI, HI, Turn("system", "Be kind."), Turn("assistant", "a")]
-    roles = {
-        url: [
-            message["role"]
-            for message in OpenAIProvider({"OPENAI_BASE_URL": url}).body(ModelRequest("m", turns))[
-                "messages"
-            ]
-        ]
-        for url in ("https://api.openai.com/v1", "http://127.0.0.1:1/v1")
-    }
-    assert list(roles.values()) == [
-        ["user", "user", "system", "assistant"],
-        ["system", "user", "assistant"],
-    ]
+ORDERS = [
+    "Conversation roles must alternate user/assistant/user/assistant/...",
+    "Unexpected role 'user' after role 'tool'",
+    "System message must be at the beginning.",
+]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("words", ORDERS)
+async def test_a_model_that_insists_on_the_order_of_roles_gets_it_from_then_on(
+    server: ProviderServer, provider: OpenAIProvider, words: str, status: int
+) -> None:
+    done = Answer([sse({"choices": choice({}, "stop")})])
+    server.play(error_answer(status, words), done, done, done)
+    for model in ("strict", "strict", "other"):
+        assert await answer(provider, ModelRequest(model, [HI, HI])) == [STOP]
+    sent: Any = [request.json["messages"] for request in server.requests]
+    assert [len(messages) for messages in sent] == [2, 1, 1, 2]
+    assert sent[1] == [{"role": "user", "content": "Hi\n\nHi"}]
+
+
+async def test_a_model_that_refuses_its_own_order_too_is_not_asked_again(
+    server: ProviderServer, provider: OpenAIProvider
+) -> None:
+    server.play(*[error_answer(400, ORDERS[0])] * 3)
+    for _ in range(2):
+        assert (await failure(provider)).code == FailureCode.INVALID_REQUEST
+    assert len(server.requests) == 3

@@ -11,6 +11,7 @@ from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.registered import LIFE_MS, Registered, known, publish
 from rejoin.worker.publishing import Publishing
 from tests.support.in_process import kit_for
+from tests.support.messages import until
 from tests.unit.worker.made_tool import MadeTool
 
 
@@ -87,6 +88,25 @@ async def test_a_worker_tells_at_once_and_again_after_redis_lost_it(redis: Redis
     finally:
         publishing.cancel()
         await asyncio.wait([publishing])
+
+
+async def test_a_tool_that_comes_later_is_told_of_at_once(redis: Redis) -> None:
+    async def nothing(_: object) -> None:
+        return None
+
+    kit = kit_for(redis)
+    publishing = asyncio.create_task(Publishing(kit, every_seconds=3600).run())
+    try:
+        await until(lambda: _anything(redis))
+        kit.tools.add(MadeTool(nothing, name="late"))
+        await _told(redis, "late")
+    finally:
+        publishing.cancel()
+        await asyncio.wait([publishing])
+
+
+async def _anything(redis: Redis) -> bool:
+    return await known(redis) is not None
 
 
 async def _told(redis: Redis, name: str) -> None:

@@ -34,6 +34,8 @@ def _openai_content(at: int, message: Body) -> Iterator[str]:
     role, content = message["role"], message.get("content")
     if role not in {"system", "user", "assistant", "tool"}:
         yield f"Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user'…"
+    if "tool_call_id" in message and role != "tool":
+        yield f"Additional properties are not allowed: 'messages[{at}].tool_call_id'."  # ours
     if content is None:
         if "tool_calls" not in message:
             yield "Invalid value for 'content': expected a string, got null."

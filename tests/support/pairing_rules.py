@@ -35,8 +35,8 @@ def openai(body: Body, *, id_chars: int = 40) -> Refusal:
 
 
 def openrouter(body: Body) -> Refusal:
-    """OpenRouter: OpenAI's form, and behind it any server, the strictest too."""
-    return openai(body, id_chars=64) or strict(body)
+    """OpenRouter: OpenAI's form; behind it may be any server, a strict one too."""
+    return openai(body, id_chars=64)
 
 
 def ollama(body: Body) -> Refusal:

@@ -22,8 +22,6 @@ MODELS: Final = {
     "openrouter": "openrouter/some/model",
     "ollama": "ollama/some-model",
 }
-# Of a server that only resembles OpenAI's: the adapter sends the strictest of them all the same.
-_RULES: Final = {name: name for name in MODELS} | {"openai": "compatible"}
 
 CALLS: Final = (("call_a", "look", {"at": "wörld"}), ("call_b", "listen", {}))
 ANSWERED: Final = "So it is."
@@ -40,11 +38,13 @@ class ToolTalk(ProviderServer):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            lists_models=True, pairing=rules_for(_RULES[name]), answers=self._answer_to
-        )
+        super().__init__(lists_models=True, pairing=rules_for(name), answers=self._answer_to)
         self.name = name
         self.down = False
+
+    def insist(self) -> None:
+        """Be a server like OpenAI's, with a strict chat template."""
+        self._pairing = rules_for("compatible")
 
     def environ(self) -> tuple[str, str]:
         """The setting that leads to it."""

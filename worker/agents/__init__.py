@@ -4,7 +4,7 @@ from rejoin.shared.events import Reasoning, Text
 from rejoin.shared.tool_events import Data, ToolCall, ToolError, ToolResult, ToolStart
 from rejoin.worker.agents.declared import Agent, agent
 from rejoin.worker.agents.given import Run
-from rejoin.worker.agents.model_call import ModelAnswer
+from rejoin.worker.agents.model_answer import ModelAnswer
 from rejoin.worker.agents.words import Said, Step
 from rejoin.worker.providers.base import Turn
 

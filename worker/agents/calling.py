@@ -99,7 +99,6 @@ class AgentCalls(Calls):
         self._tasks = {task for task in self._tasks if not task.done()}
         if not self._waits or await self._hear():
             return None
-        # Nothing is awaited from here to `over` but the parking itself.
         if self._tasks or self._beginning or not alone():
             return None
         return await self._park()
@@ -115,6 +114,11 @@ class AgentCalls(Calls):
         end_call(call, event)
         self._step.calls.remove(call)
         self.done.append(call)
+
+    def forget(self) -> None:
+        """Forget the present step's calls, which no later run comes to."""
+        self.done = []
+        self._known.ended.clear()
 
     def close(self, why: str) -> None:
         """End the calls that are open."""

@@ -11,7 +11,7 @@ from rejoin.shared.errors import ToolError
 from rejoin.shared.events import Usage, dumps
 from rejoin.shared.request import ResponseFormat
 from rejoin.shared.spent import decimal_string
-from rejoin.worker.agents.model_call import ModelAnswer
+from rejoin.worker.agents.model_answer import ModelAnswer
 from rejoin.worker.providers.base import ModelRequest, Tool, Turn
 
 

@@ -1,7 +1,7 @@
 """A model call that an agent makes: asked again where it fails early, read piece by piece."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from typing import Final
 from rejoin.shared.errors import ProviderError, ToolError
 from rejoin.shared.events import (
     FailureCode,
-    FinishReason,
     Reasoning,
     Retry,
     Text,
@@ -19,6 +18,7 @@ from rejoin.shared.events import (
     dumps,
 )
 from rejoin.shared.settings import Settings
+from rejoin.worker.agents.model_answer import ModelAnswer, Piece
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
 from rejoin.worker.pairing import mended
@@ -31,9 +31,7 @@ from rejoin.worker.providers.base import (
     TextChunk,
     ThinkingChunk,
     Tool,
-    ToolCall,
     ToolCallChunk,
-    Turn,
     UsageChunk,
 )
 from rejoin.worker.providers.registry import Providers
@@ -42,49 +40,6 @@ from rejoin.worker.tools.registry import Tools
 from rejoin.worker.whole_text import WholeText
 
 _AFTER_FINISH_SECONDS: Final = 5.0  # a server that never closes must not cost the idle deadline
-
-Piece = Text | Reasoning
-
-
-class ModelAnswer:
-    """A model's answer: an iterator over its pieces, each of which an agent may yield as it is.
-
-    `text` and `reasoning` are what came so far, `calls` the tools that the model asked for, and
-    `finish_reason` why it ended; None: it has not.
-    """
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.reasoning = ""
-        self.calls: list[ToolCallChunk] = []
-        self.finish_reason: FinishReason | None = None
-        self.thinking: list[Mapping[str, object]] = []
-        self._pieces: AsyncIterator[Piece] | None = None
-
-    def __aiter__(self) -> AsyncIterator[Piece]:
-        """Read it."""
-        if self._pieces is None:
-            raise RuntimeError("read a model's answer within its `async with`")
-        return self._pieces
-
-    def read_by(self, pieces: AsyncIterator[Piece]) -> None:
-        """Take what reads it."""
-        self._pieces = pieces
-
-    async def whole(self) -> str:
-        """Read what is left of it, and return its text."""
-        async for _ in self:
-            pass
-        return self.text
-
-    @property
-    def turn(self) -> Turn:
-        """It, as a turn of the next call."""
-        calls = [
-            ToolCall(asked.call.tool_call_id, asked.call.name, asked.call.arguments)
-            for asked in self.calls
-        ]
-        return Turn("assistant", self.text, tuple(calls), thinking=tuple(self.thinking))
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,9 +175,10 @@ class Sayings:
         self._progress.finish(
             Called(call.number, text, call.model, FinishReason.TOOL_CALLS, (), self._calls.done)
         )
-        self._calls.done, call.texts = [], []
+        call.texts = []
         call.number, call.text_chars, call.reasoning_chars = call.number + 1, 0, 0
         await self._writer.stored()
+        self._calls.forget()
         if self._writer.after_step:
             raise Stopped(Stop.CANCELLED)
 

@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from rejoin.worker.providers import openai_request
-from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import ModelRequest
 from rejoin.worker.providers.environment import read_access
 from rejoin.worker.providers.openai_compatible import CompatibleProvider
@@ -35,8 +33,7 @@ class OpenAIProvider(CompatibleProvider):
         """Return the request's body."""
         if self._own:
             return openai_request.body(request, limit="max_completion_tokens", id_chars=_ID_CHARS)
-        # Its own API takes roles in any order. Behind others is a model's chat template.
-        return openai_request.body(replace(request, turns=alternating(request.turns)))
+        return openai_request.body(request)
 
 
 def is_openais_own(host: str) -> bool:

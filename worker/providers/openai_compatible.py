@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Final, cast
 
 import httpx2
@@ -12,6 +13,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import openai_errors, openai_models, openai_request
+from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from rejoin.worker.providers.environment import Access
 from rejoin.worker.providers.exchange import LIMITS, WAITS, read_chunks, refuse_json, translated
@@ -29,6 +31,7 @@ class CompatibleProvider:
     def __init__(self, access: Access) -> None:
         """Connect to nothing yet."""
         self._secrets = access.secrets
+        self._ordered: set[str] = set()  # models that insist on the order of roles
         self._client = openai.AsyncOpenAI(
             api_key=access.key,
             base_url=access.base_url,
@@ -109,7 +112,23 @@ class CompatibleProvider:
         await self._client.close()
 
     async def _call(self, request: ModelRequest, stack: AsyncExitStack) -> httpx2.Response:
-        """Send the request; `stack` closes the connection with its answer."""
+        """Send the request, in the order on which its model insists, if it does.
+
+        That is known once it has refused another: who does not mind is shown what was said.
+        """
+        if request.model in self._ordered:
+            request = replace(request, turns=alternating(request.turns))
+            return await self._send(request, stack)
+        try:
+            return await self._send(request, stack)
+        except openai.APIStatusError as error:
+            if not openai_errors.refuses_order(error):
+                raise
+        self._ordered.add(request.model)
+        return await self._call(request, stack)
+
+    async def _send(self, request: ModelRequest, stack: AsyncExitStack) -> httpx2.Response:
+        """Send the request as it is; `stack` closes the connection with its answer."""
         made = self.body(request)
         call = self._completions.create(
             model=cast(str, made["model"]),

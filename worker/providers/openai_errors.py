@@ -1,11 +1,24 @@
 """What the openai SDK and its HTTP client raise, as a ProviderError with a `failed` code."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import openai
 
 from rejoin.shared.errors import ProviderError
 from rejoin.worker.providers.error_objects import from_body, from_connecting, from_transport
+
+# What the templates of Llama, Gemma, Mistral and Qwen say, behind whatever server, llama.cpp's
+# with status 500, and what Mistral's own API does.
+_ORDER: Final = re.compile(
+    r"roles must alternate|Unexpected role '?\w+'? after role|(?i:system message) must be at the"
+)
+
+
+def refuses_order(error: openai.APIStatusError) -> bool:
+    """Whether it is the order of roles that the server does not take."""
+    return _ORDER.search(str(error)) is not None
 
 
 def translate(error: Exception, secrets: Sequence[str] = ()) -> ProviderError:

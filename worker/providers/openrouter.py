@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final, cast
 
 from rejoin.worker.providers import openai_models
-from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import ListedModel, ModelRequest
 from rejoin.worker.providers.environment import read_access
 from rejoin.worker.providers.openai_compatible import CompatibleProvider
@@ -27,8 +25,7 @@ class OpenRouterProvider(CompatibleProvider):
         super().__init__(read_access(environ, "openrouter", DEFAULT_URL, "https://HOST/api/v1"))
 
     def body(self, request: ModelRequest) -> dict[str, object]:
-        """Return the request's body, in an order that any of the servers behind it takes."""
-        request = replace(request, turns=alternating(request.turns))
+        """Return the request's body."""
         made = super().body(request) | {"usage": {"include": True}}
         if effort := made.pop("reasoning_effort", None):
             made["reasoning"] = {"effort": effort}

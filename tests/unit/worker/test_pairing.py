@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rejoin.shared.content import Content, FilePart, ImagePart, TextPart, text_of
 from rejoin.worker.pairing import INTERRUPTED, mended
 from rejoin.worker.providers import anthropic_request
+from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import ModelRequest, Tool, ToolCall, Turn
 from rejoin.worker.providers.ollama import OllamaProvider
 from rejoin.worker.providers.openai import OpenAIProvider
@@ -134,6 +135,11 @@ def test_pictures_are_the_users_alone(role: str) -> None:
     assert mend(Turn("user", parts)) == [Turn("user", parts)]
 
 
+def test_a_turn_has_nothing_that_is_another_roles() -> None:
+    assert mend(Turn("user", "Hi", [LOOK], "call_1", is_error=True, thinking=[SIGNED])) == [HI]
+    assert mend(HI, Turn("assistant", "Hello!", tool_call_id="call_1")) == [HI, HELLO]
+
+
 def test_what_a_tool_said_is_text() -> None:
     made = mend(asked(LOOK), result("call_1", (TextPart("a"), PICTURE)))
     assert made[1].content == "a\n[an image was here]"
@@ -172,9 +178,17 @@ TURNS: Final = st.lists(
 )
 
 Made = dict[str, Any]
+COMPATIBLE: Final = OpenAIProvider({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"})
+
+
+def ordered(request: ModelRequest) -> Made:
+    """The body for a server that insists on the order of roles."""
+    return COMPATIBLE.body(replace(request, turns=alternating(request.turns)))
+
+
 BODIES: dict[str, Callable[[ModelRequest], Made]] = {
     "openai": OpenAIProvider({"OPENAI_BASE_URL": "https://api.openai.com/v1"}).body,
-    "compatible": OpenAIProvider({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}).body,
+    "compatible": ordered,
     "openrouter": OpenRouterProvider({"OPENROUTER_API_KEY": "k"}).body,
     "ollama": OllamaProvider({}).body,
     "anthropic": anthropic_request.body,

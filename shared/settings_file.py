@@ -1,0 +1,137 @@
+"""The settings file that `REJOIN_SETTINGS_FILE` names: TOML, for what is too long for a variable.
+
+A table that nobody knows is refused, and so is a key: a misspelt one must not go unheeded.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rejoin.shared.errors import SettingsError
+
+SETTING: Final = "REJOIN_SETTINGS_FILE"
+
+_MOST_NAME_CHARS: Final = 32
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*")  # "__" parts it from a tool's name
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class McpServer(BaseModel):
+    """One `[mcp.NAME]`: a server that is started by its command, or one that is at a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    env: Annotated[dict[str, str], Field(repr=False)] = {}
+    cwd: str | None = None
+    url: Annotated[str, Field(pattern=r"^https?://[^/]")] | None = None
+    headers: Annotated[dict[str, str], Field(repr=False)] = {}
+    timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)] = 60
+    needs_approval: bool | list[str] = False
+    on_unknown_outcome: Literal["fail", "retry", "ask", "hints"] = "fail"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("it has either `command`, a list of strings, or `url`")
+        if self.url is not None and (self.env or self.cwd is not None):
+            raise ValueError("`env` and `cwd` are for a `command`")
+        if self.command is not None and self.headers:
+            raise ValueError("`headers` are for a `url`")
+        return self
+
+
+class SettingsFile(BaseModel):
+    """What the file says. Frozen: a process reads it once, at its start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mcp: dict[str, McpServer] = {}
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for name in self.mcp:
+            if not _NAME.fullmatch(name) or len(name) > _MOST_NAME_CHARS:
+                raise ValueError(
+                    f"[mcp.{name}]: a name is 1 to {_MOST_NAME_CHARS} of a-z, A-Z, 0-9, - and"
+                    " single _ within"
+                )
+        return self
+
+
+def load(path: Path | None) -> SettingsFile:
+    """Read the file; without one nothing is set.
+
+    Raises:
+        SettingsError: it cannot be read, or a table or key of it is wrong.
+    """
+    if path is None:
+        return SettingsFile()
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{SETTING}: {path} cannot be read: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{SETTING}: {path} is not TOML: {error}") from error
+    try:
+        return SettingsFile.model_validate(said)
+    except ValidationError as error:
+        # Not pydantic's own text: it shows the values, and one may be a secret.
+        faults = [_fault(item["loc"], item["type"], item["msg"]) for item in error.errors()]
+        raise SettingsError(f"{SETTING}: {path}: {'; '.join(dict.fromkeys(faults))}") from error
+
+
+def filled_in(file: SettingsFile, environ: Mapping[str, str] = os.environ) -> SettingsFile:
+    """Return it with each `${NAME}` in `env` and `headers` replaced by that variable's value.
+
+    Raises:
+        SettingsError: a variable is not set, or a `${` does not end; no value is shown.
+    """
+    servers = {}
+    for name, server in file.mcp.items():
+        env = _filled(server.env, f"[mcp.{name}] env", environ)
+        headers = _filled(server.headers, f"[mcp.{name}] headers", environ)
+        servers[name] = server.model_copy(update={"env": env, "headers": headers})
+    return file.model_copy(update={"mcp": servers})
+
+
+def _filled(values: Mapping[str, str], at: str, environ: Mapping[str, str]) -> dict[str, str]:
+    filled = {}
+    for key, value in values.items():
+        for name in _VARIABLE.findall(value):
+            if name not in environ:
+                raise SettingsError(f"{SETTING}: {at} {key}: the variable {name} is not set")
+        if "${" in _VARIABLE.sub("", value):
+            raise SettingsError(f"{SETTING}: {at} {key}: write a variable as ${{NAME}}")
+        filled[key] = _VARIABLE.sub(lambda found: environ[found[1]], value)
+    return filled
+
+
+def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
+    """One fault with its table and key; `where` is pydantic's, with its own words for unions."""
+    said = said.removeprefix("Value error, ")
+    path = [str(part) for part in where]
+    if not path:
+        return said
+    if path[0] != "mcp":
+        return f"{path[0]} is no table of it{_hint(path[0], SettingsFile)}"
+    if len(path) < len(("mcp", "NAME", "key")):
+        return f"[{'.'.join(path)}]: {said if len(path) > 1 else 'it has tables, [mcp.NAME]'}"
+    table, key = f"[mcp.{path[1]}]", path[2]
+    if kind == "extra_forbidden":
+        return f"{table} {key} is no key of it{_hint(key, McpServer)}"
+    if key == "needs_approval":
+        said = "it is true, false or a list of the server's tool names"
+    return f"{table} {key}: {said}"
+
+
+def _hint(name: str, model: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(name, model.model_fields, n=1)
+    return f": did you mean {close[0]}?" if close else ""
