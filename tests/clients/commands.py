@@ -17,7 +17,7 @@ import psutil
 from tests.support.processes import _environment
 
 REJOIN: Final = Path(sys.executable).with_name("rejoin")
-WITHIN: Final = 30.0
+WITHIN: Final = 60.0
 
 
 def environment(directory: Path, settings: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from tests.support.redis_server import RedisServer, free_port
 
-READY_SECONDS: Final = 20.0
+READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.02
 WORKER_KEYS: Final = "rejoin:worker:*"
