@@ -74,7 +74,7 @@ _LASTING: Final = {
 }
 
 # How often a message is what; and of those with tools, how often another one follows.
-_KINDS: Final = {"echo": 25, "clean": 15, "passing": 22, "lasting": 5, "burst": 8, "tools": 25}
+_KINDS: Final = {"echo": 20, "clean": 12, "passing": 20, "lasting": 5, "burst": 7, "tools": 36}
 _FOLLOWED: Final = 0.4
 
 
@@ -132,22 +132,29 @@ class Plan:
     seed: int
     seconds: float
     rate: float  # messages a second
+    pause: float  # seconds between faults
     messages: tuple[MessagePlan, ...]
     faults: tuple[FaultPlan, ...]
 
 
-def make_plan(seed: int, seconds: float, rate: float = MESSAGES_A_SECOND) -> Plan:
-    """Draw a plan of `seconds` of faults, with so many messages a second."""
+def make_plan(
+    seed: int,
+    seconds: float,
+    rate: float = MESSAGES_A_SECOND,
+    pause: float = SECONDS_BETWEEN_FAULTS,
+) -> Plan:
+    """Draw a plan of `seconds` of faults: messages a second, and seconds between faults."""
     return Plan(
         seed,
         seconds,
         rate,
+        pause,
         tuple(_messages(random.Random(f"{seed} messages"), seconds, rate)),
-        tuple(_faults(random.Random(f"{seed} faults"), seconds)),
+        tuple(_faults(random.Random(f"{seed} faults"), seconds, pause)),
     )
 
 
-def _faults(chance: random.Random, seconds: float) -> Iterator[FaultPlan]:
+def _faults(chance: random.Random, seconds: float, pause: float) -> Iterator[FaultPlan]:
     kinds, weights = list(_FAULTS), [weight for weight, _, _ in _FAULTS.values()]
     at = QUIET_AT_FIRST_SECONDS
     while at < seconds:
@@ -155,7 +162,7 @@ def _faults(chance: random.Random, seconds: float) -> Iterator[FaultPlan]:
         _, least, most = _FAULTS[kind]
         target = chance.randrange(APIS if kind.startswith("API") else WORKERS)
         yield FaultPlan(at, kind, target, chance.uniform(least, most))
-        at += chance.expovariate(1 / SECONDS_BETWEEN_FAULTS)
+        at += chance.expovariate(1 / pause)
 
 
 def _messages(chance: random.Random, seconds: float, rate: float) -> Iterator[MessagePlan]:

@@ -40,12 +40,10 @@ _REFUSALS: Final = "/refusals"
 
 
 class ChaosProvider(ProviderServer):
-    """The server; it holds each history to the rules of the strictest."""
+    """The server; it holds each history to the rules of OpenAI's own."""
 
     def __init__(self) -> None:
-        super().__init__(
-            lists_models=True, pairing=rules_for("compatible"), answers=self._answer_to
-        )
+        super().__init__(lists_models=True, pairing=rules_for("openai"), answers=self._answer_to)
 
     async def next_answer(self, request: Request) -> Answer:
         """Tell of the refusals, or choose the request's answer."""

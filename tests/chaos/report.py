@@ -39,7 +39,7 @@ def report(run: Run) -> str:
         lines.append(
             f"FAILED, {len(problems)} things are wrong; again:"
             f" python -m tests.chaos --minutes {minutes} --seed {run.plan.seed}"
-            f" --rate {run.plan.rate:g}"
+            f" --rate {run.plan.rate:g} --pause {run.plan.pause:g}"
         )
     else:
         lines.append("every message ended once, and every reader has its log, event for event")
