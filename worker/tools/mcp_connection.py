@@ -31,6 +31,7 @@ _SETTLE_SECONDS: Final = 0.2  # between lists, whatever the server says
 _MOST_FAILURES: Final = 5  # lists that fail while calls are under way
 _LISTEN_AGAIN_SECONDS: Final = 5.0
 _AWAY_SECONDS: Final = 3.0  # how long a call waits for a server that is being opened
+_MOST_SAID_CHARS: Final = 300
 _MOST_PAGES: Final = 100
 _MOST_TOOLS: Final = 1000
 
@@ -278,4 +279,6 @@ def said(error: BaseException) -> str:
         return f"it cannot be reached ({error.message})"
     if isinstance(error, ValidationError):
         return "what it answers is not MCP"
-    return f"{type(error).__name__}: {error}"[:300]
+    # Some of it is the server's own text.
+    text = f"{type(error).__name__}: {error}"[:_MOST_SAID_CHARS]
+    return "".join(char if char.isprintable() else " " for char in text)

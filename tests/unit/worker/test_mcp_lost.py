@@ -153,6 +153,7 @@ async def test_a_worker_waits_for_its_servers_no_longer_than_told(
 ) -> None:
     # Neither as it starts nor as it ends: one that opens is told to stop at once.
     monkeypatch.setattr(mcp_servers, "CLOSE_SECONDS", 3600.0)
+    monkeypatch.setattr(mcp_connection, "OPEN_SECONDS", 3600.0)
     async with asyncio.timeout(WITHIN), served(script("silent"), ready_seconds=0.1) as it:
         assert not it.connection.tried.is_set()
 
