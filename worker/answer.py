@@ -15,6 +15,7 @@ from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import step_note
 
 _NOTHING: Final = Usage()
+_TOOLS_SECONDS: Final = 30.0
 
 
 class Answer:
@@ -44,6 +45,8 @@ class Answer:
         """
         try:
             if self._offered.unknown:
+                await self._await_tools()
+            if self._offered.unknown:
                 await self._end(unknown_tools(self._offered.unknown))
                 return None
             return await self._go_on()
@@ -52,6 +55,13 @@ class Answer:
                 raise
             await self._stop(stopped.reason)
             return None
+
+    async def _await_tools(self) -> None:
+        """Wait for the tools of MCP servers that are still being opened, or away."""
+        async with self._stoppable:
+            await self._kit.tools.settle(self._offered.unknown, seconds=_TOOLS_SECONDS)
+        self._offered = offered(self._kit.tools, self.attempt.request)
+        self._asking.offer(self._offered)
 
     async def _go_on(self) -> Waiting | None:
         if self.attempt.writer.after_step and self._between_steps:

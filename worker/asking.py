@@ -88,6 +88,12 @@ class Asking:
         """Whether the next step is an agent's, whose steps its own code bounds."""
         return bool(self._models) and is_agent(self._models[0])
 
+    def offer(self, offered: Offered) -> None:
+        """Offer these tools from now on: some have come since."""
+        request = self.attempt.request
+        self._context = Context(self._kit, self.attempt.record, request, offered.shown)
+        self._offered = offered
+
     async def step(self) -> Step | Waiting | Failed:
         """Make the next step's model call, by the first model that can; an agent runs to its end.
 

@@ -20,6 +20,8 @@ from tests.bench.rows import (
     replay,
     saving,
     survival,
+    tool_steps,
+    waiting,
 )
 from tests.bench.table import Line, markdown
 
@@ -37,6 +39,8 @@ _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
     "killed": survival.killed,
     "handover": survival.handover,
     "leases": leases.leases,
+    "tool-steps": tool_steps.tool_steps,
+    "waiting": waiting.waiting,
 }
 
 

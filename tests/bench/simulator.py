@@ -2,7 +2,8 @@
 
 It speaks OpenAI's chat completions as far as streaming goes. A request whose text carries a time
 (samples.py) tells how long it was under way. `openai/sim?words=100&rate=50` asks for so many
-chunks, so many a second (0: all at once).
+chunks, so many a second (0: all at once). `openai/sim?steps=20&tool=NAME` calls that tool until it
+was told so many results; it tells how long it waited for each.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ _TICK_SECONDS: Final = 0.001
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+_NO_LIST: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 _OBJECT: Final = (
     'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"sim",'
 )
@@ -32,9 +34,13 @@ _CHUNK: Final = (
     f'{_OBJECT}"choices":[{{"index":0,"delta":{{"content":"%s"}},"logprobs":null,'
     '"finish_reason":null}]}\n\n'
 )
-_FINISH: Final = f'{_OBJECT}"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop"}}]}}\n\n'
+_FINISH: Final = f'{_OBJECT}"choices":[{{"index":0,"delta":{{}},"finish_reason":"%s"}}]}}\n\n'
+_CALL: Final = (
+    f'{_OBJECT}"choices":[{{"index":0,"delta":{{"tool_calls":[{{"index":0,"id":"call_%d",'
+    '"type":"function","function":{"name":"%s","arguments":"{}"}}]},"finish_reason":null}]}\n\n'
+)
 _USAGE: Final = f'{_OBJECT}"choices":[],"usage":{{"prompt_tokens":1,"completion_tokens":1}}}}\n\n'
-_LAST: Final = (_FINISH, _USAGE, "data: [DONE]\n\n")
+_DONE: Final = "data: [DONE]\n\n"
 
 
 class Simulator:
@@ -44,6 +50,8 @@ class Simulator:
         self.running = 0
         self.sent = 0
         self._latencies: list[int] = []
+        self._steps: list[int] = []
+        self._called: dict[bytes, int] = {}  # when it called a tool last, by a request's time
         self._due: list[tuple[float, int, Connection]] = []
         self._order = 0
 
@@ -51,10 +59,20 @@ class Simulator:
         """Take a request and begin its answer."""
         now = time.monotonic_ns()
         at = body.find(MARK)
-        if at >= 0:
-            self._latencies.append(now - int(body[at + len(MARK) :][:DIGITS]))
-        _, _, options = str(json.loads(body)["model"]).partition("?")
+        made = body[at + len(MARK) :][:DIGITS] if at >= 0 else b""
+        if made in self._called:
+            self._steps.append(now - self._called.pop(made))
+        elif made:
+            self._latencies.append(now - int(made))
+        request = json.loads(body)
+        _, _, options = str(request["model"]).partition("?")
         wanted = dict(parse_qsl(options))
+        told = sum(message["role"] == "tool" for message in request["messages"])
+        if told < int(wanted.get("steps", 0)):
+            connection.write(_HEAD)
+            connection.end("tool_calls", _CALL % (told, wanted["tool"]))
+            self._called[made] = time.monotonic_ns()
+            return
         connection.left, rate = int(wanted.get("words", 3)), float(wanted.get("rate", 0))
         connection.write(_HEAD)
         self.running += 1
@@ -85,6 +103,7 @@ class Simulator:
     def reset(self) -> dict[str, object]:
         """Count from zero."""
         self._latencies.clear()
+        self._steps.clear()
         self.sent = 0
         return {}
 
@@ -95,6 +114,7 @@ class Simulator:
             "sent": self.sent,
             "asked": len(self._latencies),
             "latency": spread(self._latencies),
+            "steps": spread(self._steps),
         }
 
     def _push(self, connection: "Connection", due: float) -> None:
@@ -108,9 +128,7 @@ class Simulator:
 
     def _end(self, connection: "Connection") -> None:
         self.running -= 1
-        for text in _LAST:
-            connection.piece(text)
-        connection.write(b"0\r\n\r\n")
+        connection.end("stop")
 
 
 class Connection(asyncio.Protocol):
@@ -135,7 +153,10 @@ class Connection(asyncio.Protocol):
         if not blank:
             return
         _, _, length = head.lower().partition(b"content-length:")
-        if len(body) >= int(length.split(b"\r\n", 1)[0]):
+        if not length:  # a worker asks for the list of models
+            self._received = b""
+            self.write(_NO_LIST)
+        elif len(body) >= int(length.split(b"\r\n", 1)[0]):
             self._received = b""
             self._simulator.asked(self, body)
 
@@ -145,6 +166,12 @@ class Connection(asyncio.Protocol):
     def piece(self, text: str) -> None:
         """Send one piece of the body."""
         self._transport.write(f"{len(text):x}\r\n{text}\r\n".encode())
+
+    def end(self, reason: str, *before: str) -> None:
+        """Send the last pieces, and that there are no more."""
+        for text in (*before, _FINISH % reason, _USAGE, _DONE):
+            self.piece(text)
+        self.write(b"0\r\n\r\n")
 
 
 async def _main() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.cluster import cluster
-from tests.chaos.plan import make_plan
+from tests.chaos.plan import MESSAGES_A_SECOND, SECONDS_BETWEEN_FAULTS, make_plan
 from tests.chaos.report import report
 from tests.chaos.run import play
 
@@ -18,14 +18,27 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1, help="of faults (1)")
     parser.add_argument("--seed", type=int, help="the plan's; without one a new one is drawn")
-    parser.add_argument("--logs", type=Path, help="a folder to copy the processes' logs to")
+    parser.add_argument(
+        "--rate", type=float, default=MESSAGES_A_SECOND, help="messages a second (%(default)g)"
+    )
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=SECONDS_BETWEEN_FAULTS,
+        help="seconds between faults (%(default)g)",
+    )
+    parser.add_argument(
+        "--logs", type=Path, help="a folder to copy the processes' logs and all problems to"
+    )
     chosen = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if chosen.seed is None else chosen.seed
     # Whatever ends us unwinds the blocks that end what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with cluster(chosen.logs) as running:
-        run = play(running, make_plan(seed, chosen.minutes * 60))
+        run = play(running, make_plan(seed, chosen.minutes * 60, chosen.rate, chosen.pause))
     sys.stdout.write(report(run) + "\n")
+    if chosen.logs is not None:
+        (chosen.logs / "problems").write_text("\n".join(run.tally.problems))
     return int(bool(run.tally.problems))
 
 

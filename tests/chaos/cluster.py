@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.plan import APIS, WORKERS
+from tests.chaos.provider import chaos_provider
+from tests.chaos.tool_plan import TOOL_WAIT_SECONDS
 from tests.support.cutting_proxy import Cut, CuttingProxy, cutting_proxy
 from tests.support.processes import Process, Stack, rejoin_stack
-from tests.support.provider_server import provider_process
 from tests.support.redis_server import RedisServer, need_binary
 
 LEASE_SECONDS: Final = 2.0
 DRAIN_SECONDS: Final = 1.0
 LOG_TTL_SECONDS: Final = 3000
+UP_SECONDS: Final = 60.0  # what a start takes is no part of the test, where all start at once
 
 SETTINGS: Final = {
     "REJOIN_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
@@ -31,15 +33,19 @@ SETTINGS: Final = {
     "REJOIN_TIMEOUT_FIRST_TOKEN": "5",
     "REJOIN_TIMEOUT_IDLE": "4",
     "REJOIN_MAX_STREAM_SECONDS": "9",
+    "REJOIN_TOOL_WAIT_SECONDS": f"{TOOL_WAIT_SECONDS:g}",
+    "REJOIN_TOOLS": str(Path(__file__).parent / "tools.py"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The processes of a run."""
+    """The processes of a run, the provider's root, and the file of what tools did."""
 
     redis: RedisServer
     stack: Stack
+    provider: str
+    effects: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,12 @@ def cluster(keep_logs: Path | None = None) -> Iterator[Cluster]:
     """Run the processes; what they logged is copied to `keep_logs` at the end."""
     with ExitStack() as ends:
         redis = ends.enter_context(_durable_redis())
-        settings = SETTINGS | {"OPENAI_BASE_URL": ends.enter_context(provider_process())}
+        provider = ends.enter_context(chaos_provider())
+        folder = ends.enter_context(tempfile.TemporaryDirectory(prefix="rejoin-chaos-tools-"))
+        effects = Path(folder) / "effects"
+        effects.touch()
+        own = {"OPENAI_BASE_URL": f"{provider}/v1", "CHAOS_EFFECTS": str(effects)}
+        settings = SETTINGS | own
         stack = ends.enter_context(rejoin_stack(redis, apis=0, workers=0, settings=settings))
         if keep_logs is not None:
             keep_logs.mkdir(parents=True, exist_ok=True)
@@ -73,8 +84,8 @@ def cluster(keep_logs: Path | None = None) -> Iterator[Cluster]:
         for process in (*stack.apis, *stack.workers):
             process.launch()
         for process in (*stack.apis, *stack.workers):
-            process.until(lambda process=process: times_up(process) > 0)
-        yield Cluster(redis, stack)
+            process.until(lambda process=process: times_up(process) > 0, within=UP_SECONDS)
+        yield Cluster(redis, stack, provider, effects)
 
 
 def times_up(process: Process) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 
 import redis as redis_py
 
-from tests.chaos.cluster import Cluster, Doors, times_up
+from tests.chaos.cluster import UP_SECONDS, Cluster, Doors, times_up
 from tests.chaos.plan import FaultPlan, Kind
 from tests.chaos.tally import Tally
 from tests.support.processes import Api, Process, Worker
@@ -15,7 +15,7 @@ from tests.support.processes import Api, Process, Worker
 API_EXIT_SECONDS: Final = 6.0  # the contract's five, and the machine's own
 WORKER_EXIT_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.25
-_FAULT_SECONDS: Final = 90.0  # waiting for its turn at a process included
+_FAULT_SECONDS: Final = 150.0  # waiting for its turn at a process included
 
 
 class Faults:
@@ -43,9 +43,8 @@ class Faults:
             await asyncio.sleep(_LOOK_SECONDS)
             for process, lock in self._locks.items():
                 if not lock.locked() and not process.running:
-                    self._tally.wrong(f"{process.name} ended by itself:\n{process.said()[-3000:]}")
                     async with self._broken(process):
-                        await self._start(process)
+                        pass  # started, and noted
 
     async def _do(self, at: float, fault: FaultPlan) -> None:
         await asyncio.sleep(at - asyncio.get_running_loop().time())
@@ -80,6 +79,9 @@ class Faults:
         async with contextlib.AsyncExitStack() as held:
             for process in processes:
                 await held.enter_async_context(self._locks[process])
+                if not process.running:
+                    self._tally.wrong(f"{process.name} had ended:\n{process.said()[-3000:]}")
+                    await self._start(process)
             yield
 
     async def _kill(self, processes: "list[Worker] | list[Api]", seconds: float) -> None:
@@ -110,7 +112,9 @@ class Faults:
         """Start it and wait until it hears signals, whether Redis is there or not."""
         before = times_up(process)
         process.launch()
-        await asyncio.to_thread(process.until, lambda: times_up(process) > before)
+        await asyncio.to_thread(
+            process.until, lambda: times_up(process) > before, within=UP_SECONDS
+        )
 
     async def _end_redis(self, end: Callable[[], None], seconds: float) -> None:
         async with self._redis_lock:

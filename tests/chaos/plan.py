@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from tests.chaos.tool_plan import NO_TOOLS, ToolsPlan, draw_fault, draw_tools
 from tests.support.provider_script import simulated_text
 
 APIS: Final = 2
@@ -72,6 +73,10 @@ _LASTING: Final = {
     "fault=eof": "provider_protocol",
 }
 
+# How often a message is what; and of those with tools, how often another one follows.
+_KINDS: Final = {"echo": 20, "clean": 12, "passing": 20, "lasting": 5, "burst": 7, "tools": 36}
+_FOLLOWED: Final = 0.4
+
 
 @dataclass(frozen=True, slots=True)
 class TailPlan:
@@ -86,7 +91,10 @@ class TailPlan:
 
 @dataclass(frozen=True, slots=True)
 class MessagePlan:
-    """One message: when, what, what its whole text is, and how it must end (None: `done`)."""
+    """One message: when, what, what its whole text is, and how it must end (None: `done`).
+
+    `follows`: the number of the message whose conversation it goes on with.
+    """
 
     number: int
     at: float
@@ -98,6 +106,8 @@ class MessagePlan:
     cancel_after: float | None
     twice: bool
     tails: tuple[TailPlan, ...]
+    tools: ToolsPlan = NO_TOOLS
+    follows: int | None = None
 
     @property
     def key(self) -> str:
@@ -121,21 +131,30 @@ class Plan:
 
     seed: int
     seconds: float
+    rate: float  # messages a second
+    pause: float  # seconds between faults
     messages: tuple[MessagePlan, ...]
     faults: tuple[FaultPlan, ...]
 
 
-def make_plan(seed: int, seconds: float) -> Plan:
-    """Draw a plan of `seconds` of faults."""
+def make_plan(
+    seed: int,
+    seconds: float,
+    rate: float = MESSAGES_A_SECOND,
+    pause: float = SECONDS_BETWEEN_FAULTS,
+) -> Plan:
+    """Draw a plan of `seconds` of faults: messages a second, and seconds between faults."""
     return Plan(
         seed,
         seconds,
-        tuple(_messages(random.Random(f"{seed} messages"), seconds)),
-        tuple(_faults(random.Random(f"{seed} faults"), seconds)),
+        rate,
+        pause,
+        tuple(_messages(random.Random(f"{seed} messages"), seconds, rate)),
+        tuple(_faults(random.Random(f"{seed} faults"), seconds, pause)),
     )
 
 
-def _faults(chance: random.Random, seconds: float) -> Iterator[FaultPlan]:
+def _faults(chance: random.Random, seconds: float, pause: float) -> Iterator[FaultPlan]:
     kinds, weights = list(_FAULTS), [weight for weight, _, _ in _FAULTS.values()]
     at = QUIET_AT_FIRST_SECONDS
     while at < seconds:
@@ -143,20 +162,38 @@ def _faults(chance: random.Random, seconds: float) -> Iterator[FaultPlan]:
         _, least, most = _FAULTS[kind]
         target = chance.randrange(APIS if kind.startswith("API") else WORKERS)
         yield FaultPlan(at, kind, target, chance.uniform(least, most))
-        at += chance.expovariate(1 / SECONDS_BETWEEN_FAULTS)
+        at += chance.expovariate(1 / pause)
 
 
-def _messages(chance: random.Random, seconds: float) -> Iterator[MessagePlan]:
+def _messages(chance: random.Random, seconds: float, rate: float) -> Iterator[MessagePlan]:
     at, number = 0.0, 0
     while at < seconds:
-        yield _message(chance, number, at)
-        at += chance.expovariate(MESSAGES_A_SECOND)
+        message = _message(chance, number, at)
+        yield message
         number += 1
+        if message.tools.steps and chance.random() < _FOLLOWED:
+            later = min(seconds, at + chance.uniform(0, 12))
+            yield replace(_message(chance, number, later), follows=message.number)
+            number += 1
+        at += chance.expovariate(rate)
 
 
 def _message(chance: random.Random, number: int, at: float) -> MessagePlan:
+    (kind,) = chance.choices(list(_KINDS), list(_KINDS.values()))
+    made = _with_tools(chance, number, at) if kind == "tools" else _plain(chance, kind, number, at)
+    often = 0.25 if made.tools.steps else 0.15
+    return replace(
+        made,
+        cancel_after=chance.choice([0.0, chance.uniform(0, 8)])
+        if chance.random() < often
+        else None,
+        twice=chance.random() < 0.1,
+        tails=tuple(_tail(chance, n) for n in range(chance.randint(2, 4))),
+    )
+
+
+def _plain(chance: random.Random, kind: str, number: int, at: float) -> MessagePlan:
     words, rate = chance.randint(10, 100), chance.choice([10, 20, 40, 80])
-    (kind,) = chance.choices(["echo", "clean", "passing", "lasting", "burst"], [30, 25, 30, 6, 9])
     options, reasoning, fails_with = "", 0, None
     if kind == "burst":
         words, rate = chance.choice([400, 1500, 4000]), 0
@@ -174,18 +211,18 @@ def _message(chance: random.Random, number: int, at: float) -> MessagePlan:
     if kind == "echo" or (kind == "burst" and chance.random() < 0.5):
         model = f"demo/echo?rate={rate}"
         said = text = "".join(f"w{number}-{word} " for word in range(words)).rstrip()
-    return MessagePlan(
-        number,
-        at,
-        model,
-        said,
-        text,
-        "".join(f"so{word} " for word in range(reasoning)),
-        fails_with,
-        cancel_after=chance.choice([0.0, chance.uniform(0, 8)]) if chance.random() < 0.15 else None,
-        twice=chance.random() < 0.1,
-        tails=tuple(_tail(chance, n) for n in range(chance.randint(2, 4))),
-    )
+    thought = "".join(f"so{word} " for word in range(reasoning))
+    return MessagePlan(number, at, model, said, text, thought, fails_with, None, False, ())
+
+
+def _with_tools(chance: random.Random, number: int, at: float) -> MessagePlan:
+    words, tools = chance.randint(1, 20), draw_tools(chance)
+    model = f"openai/sim?words={words}&rate={chance.choice([10, 20, 40])}&steps={tools.option}"
+    model += "&ids=none" if chance.random() < 0.2 else ""
+    model += draw_fault(chance, tools, words) if chance.random() < 0.3 else ""
+    text = simulated_text(words * (len(tools.steps) + 1))
+    model += f"&n={number}"
+    return MessagePlan(number, at, model, f"Task {number}", text, "", None, None, False, (), tools)
 
 
 def _tail(chance: random.Random, number: int) -> TailPlan:

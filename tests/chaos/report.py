@@ -6,6 +6,10 @@ from typing import Final
 from tests.chaos.run import Run
 
 _MOST: Final = 30  # problems shown
+_TOOLS: Final = (
+    *("tool_call", "tool_waiting", "tool_start", "tool_result", "tool_error", "waits seen"),
+    *("effects of tools", "replies 202", "replies 409"),
+)
 
 
 def report(run: Run) -> str:
@@ -14,14 +18,16 @@ def report(run: Run) -> str:
     for name in list(counts):
         if name.startswith("ended "):
             ends[name.removeprefix("ended ")] = counts.pop(name)
+    plan = f"seed {run.plan.seed}: {run.plan.seconds:.0f} s of faults"
     lines = [
-        f"seed {run.plan.seed}: {run.plan.seconds:.0f} s of faults",
+        f"{plan}, {run.plan.rate:g} messages a second",
         f"all settled {run.settled_seconds:.1f} s after the last, {run.seconds:.0f} s in all",
         f"this process was late by {run.late_seconds:.1f} s at the most",
         f"faults: {_list(run.tally.faults)} ({run.tally.faults.total()} in all)",
         f"messages: {counts.pop('messages', 0)} ({_list(ends)})",
         f"readers: {_pop(counts, 'tails', 'events', 'resets', 'position_unknown')}",
         f"streams: {_pop(counts, 'connections', 'connections broken', 'resumes')}",
+        f"tools: {_pop(counts, *_TOOLS)}",
         f"besides: {_list(counts)}",
     ]
     problems = run.tally.problems
@@ -33,6 +39,7 @@ def report(run: Run) -> str:
         lines.append(
             f"FAILED, {len(problems)} things are wrong; again:"
             f" python -m tests.chaos --minutes {minutes} --seed {run.plan.seed}"
+            f" --rate {run.plan.rate:g} --pause {run.plan.pause:g}"
         )
     else:
         lines.append("every message ended once, and every reader has its log, event for event")

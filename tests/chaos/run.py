@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -17,9 +17,13 @@ from tests.chaos.plan import Plan
 from tests.chaos.senders import Callers, Message
 from tests.chaos.tails import Tail
 from tests.chaos.tally import Tally
+from tests.chaos.tool_checks import read_effects, unknown_effects, wrong_calls, wrong_snapshot
+from tests.chaos.waits import Waits
+from tests.support.sse_reader import SseFrame
 
 SETTLE_SECONDS: Final = 60.0  # from the last fault until every message has ended
 _LOOK_SECONDS: Final = 0.1
+_THEN_SECONDS: Final = 0.5  # from a cancel after the step to one at once
 
 
 @dataclass(slots=True)
@@ -54,7 +58,12 @@ async def _play(running: Cluster, run: Run) -> None:
     ):
         callers = Callers(doors, tally, http)
         faults = Faults(running, doors, tally)
-        async with _background(faults.watch()), _background(_note_lateness(run)):
+        waits = Waits(running.redis, tally)
+        async with (
+            _background(faults.watch()),
+            _background(_note_lateness(run)),
+            _background(waits.watch()),
+        ):
             lives = []
             for message in run.messages:
                 tails = [
@@ -62,24 +71,52 @@ async def _play(running: Cluster, run: Run) -> None:
                     for planned in message.plan.tails
                 ]
                 run.tails += tails
-                life = _live(message, tails, callers, seed)
+                life = _live(run, message, tails, callers)
                 lives.append(asyncio.create_task(life, name=str(message.plan.number)))
             await faults.run(run.plan.faults)
             await _settle(lives, run)
+        run.tally.problems += [
+            f"the provider refused a history: {refusal}"
+            for refusal in (await http.get(f"{running.provider}/refusals")).json()
+        ]
 
 
-async def _live(message: Message, tails: list[Tail], callers: Callers, seed: str) -> None:
+async def _live(run: Run, message: Message, tails: list[Tail], callers: Callers) -> None:
     """A message from its POST until its last reader has its end."""
-    await asyncio.sleep(message.plan.at)
-    twin = [callers.post(message, f"{seed} twin")] if message.plan.twice else []
+    seed, plan = str(run.plan.seed), message.plan
+    await asyncio.sleep(plan.at)
+    if plan.follows is None:
+        message.prepare("")
+    else:
+        before = run.messages[plan.follows]
+        await before.accepted.wait()
+        message.prepare(before.conversation_id)
+    twin = [callers.post(message, f"{seed} twin")] if plan.twice else []
     await asyncio.gather(callers.post(message, seed), *twin)
 
     async def cancel() -> None:
-        if message.plan.cancel_after is not None:
-            await asyncio.sleep(message.plan.cancel_after)
-            await callers.cancel(message, seed)
+        if plan.cancel_after is not None:
+            await asyncio.sleep(plan.cancel_after)
+            await callers.cancel(message, seed, after_step=plan.tools.after_step)
+            if plan.tools.then_now:
+                await asyncio.sleep(_THEN_SECONDS)
+                await callers.cancel(message, seed)
 
-    await asyncio.gather(cancel(), *(tail.run() for tail in tails))
+    async with _background(_reply(message, callers, seed)) as replies:
+        await asyncio.gather(cancel(), *(tail.run() for tail in tails))
+        await message.waits.put(None)
+        await replies
+    if plan.tools.steps:
+        await callers.look(message, seed)
+
+
+async def _reply(message: Message, callers: Callers, seed: str) -> None:
+    """Answer the calls that are seen waiting, until there are no more to come."""
+    async with asyncio.TaskGroup() as group:
+        while (waits := await message.waits.get()) is not None:
+            call_id, planned = waits
+            for reply in planned.replies:
+                group.create_task(callers.reply(message, call_id, reply, seed))
 
 
 async def _settle(lives: list["asyncio.Task[None]"], run: Run) -> None:
@@ -107,10 +144,10 @@ async def _note_lateness(run: Run) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _background(work: "asyncio.Future[None] | object") -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(work)
     try:
-        yield
+        yield task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -121,12 +158,17 @@ def _check(running: Cluster, run: Run) -> None:
         run.tally.problems += wrong_queue(client)
         accepted = {message.id for message in run.messages}
         run.tally.problems += wrong_keys(client, accepted)
-        logs = {}
+        logs, effects = {}, read_effects(running.effects)
+        run.tally.problems += unknown_effects(effects, run.messages)
+        run.tally.counts["effects of tools"] = sum(map(len, effects.values()))
         for message in run.messages:
             entries = client.xrange(f"rejoin:{{{message.id}}}:log") if message.id else []
             frames = logs[message.id] = parse_log([fields[b"f"] for _, fields in entries])
             run.tally.problems += [*wrong_log(message, frames), *wrong_reasoning(message, frames)]
-            _count(run.tally, frames[-1].data if frames else {}, len(frames))
+            run.tally.problems += wrong_calls(message, frames, effects)
+            if message.plan.tools.steps:
+                run.tally.problems += wrong_snapshot(message, frames)
+            _count(run.tally, frames)
     for tail in run.tails:
         if tail.ended:
             run.tally.problems += wrong_tail(tail, logs[tail.message.id])
@@ -135,7 +177,11 @@ def _check(running: Cluster, run: Run) -> None:
     run.tally.problems += wrong_processes(running)
 
 
-def _count(tally: Tally, end: dict[str, object], events: int) -> None:
+def _count(tally: Tally, frames: Sequence[SseFrame]) -> None:
+    end = frames[-1].data if frames else {}
     tally.counts["messages"] += 1
     tally.counts[f"ended {end.get('finish_reason') or end.get('code')}"] += 1
-    tally.counts["events in logs"] += events
+    tally.counts["events in logs"] += len(frames)
+    for frame in frames:
+        if frame.event.startswith("tool_"):
+            tally.counts[frame.event] += 1

@@ -131,6 +131,7 @@ class Tail:
         self._tally.counts["events"] += 1
         self._tally.counts["resets"] += item.event == "reset"
         self.raws.append(item.raw)
+        self.message.heard(item.id, item.event, item.data)
         self.last_id = item.id
         self.ended = item.event in ENDS
 

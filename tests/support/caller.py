@@ -166,8 +166,8 @@ def assert_try_later(response: httpx.Response) -> None:
     assert seconds.isdigit(), seconds
 
 
-def visible_text(frames: Sequence[SseFrame]) -> str:
-    """Join the text of every event that no `reset` took back; fail on a gap."""
+def kept_frames(frames: Sequence[SseFrame]) -> list[SseFrame]:
+    """The events that no `reset` took back; fail on a gap."""
     kept: list[SseFrame] = []
     for frame in frames:
         if frame.event == "start" or (frame.event == "reset" and frame.id is None):
@@ -179,7 +179,12 @@ def visible_text(frames: Sequence[SseFrame]) -> str:
             assert frame.data["after"] in ids, f"{frame.data} names an event that is not there"
             kept = kept[: ids.index(frame.data["after"]) + 1]
         kept.append(frame)
-    return "".join(frame.data["text"] for frame in kept if frame.event == "text")
+    return kept
+
+
+def visible_text(frames: Sequence[SseFrame]) -> str:
+    """Join the text of every event that no `reset` took back; fail on a gap."""
+    return "".join(frame.data["text"] for frame in kept_frames(frames) if frame.event == "text")
 
 
 def names(frames: Sequence[SseFrame]) -> list[str]:

@@ -133,9 +133,9 @@ class Process:
         found = [sign for sign in _UGLY if sign in said]
         assert not found, f"{self.name} logged {found[0]!r}:\n{said[-6000:]}"
 
-    def until(self, ready: Callable[[], bool]) -> Self:
+    def until(self, ready: Callable[[], bool], *, within: float = READY_SECONDS) -> Self:
         """Wait until `ready()`; fail when the process exits before, or after the bound."""
-        end = time.monotonic() + READY_SECONDS
+        end = time.monotonic() + within
         while not ready():
             if not self.running:
                 raise AssertionError(f"{self.name} exited before it was ready:\n{self.said()}")

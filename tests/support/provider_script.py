@@ -176,7 +176,7 @@ async def _simulated_parts(
         if rate:
             await asyncio.sleep(started + n / rate - clock())
         if fault and n == at:
-            for part in _FAULTS[fault]:
+            for part in FAULTS[fault]:
                 yield part
             return
         yield sse(completion_chunk(model, choices=choice({"content": word})))
@@ -203,7 +203,7 @@ def _tool_results(request: Request) -> list[str]:
     return results
 
 
-_FAULTS: Final[Mapping[str, Sequence[Part]]] = {
+FAULTS: Final[Mapping[str, Sequence[Part]]] = {
     "eof": (),
     "drop": (Drop(),),
     "reset": (Reset(),),

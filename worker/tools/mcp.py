@@ -92,9 +92,14 @@ async def tool_of(
     )
 
 
+def prefix_of(server: str) -> str:
+    """What the names of a server's tools begin with, and no other tool's of MCP."""
+    return f"{server}__"
+
+
 def name_of(server: str, tool: str) -> str:
     """`SERVER__TOOL`; what models cannot be told is replaced, and a digest keeps it apart."""
-    name = f"{server}__{tool}"
+    name = prefix_of(server) + tool
     if _NAME.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]

@@ -28,8 +28,10 @@ _STEADY_SECONDS: Final = 10.0  # open for so long, it is opened again at once
 _LIST_SECONDS: Final = 10.0
 _REFRESH_SECONDS: Final = 60.0  # where nothing tells of changes, or of the server's end
 _SETTLE_SECONDS: Final = 0.2  # between lists, whatever the server says
+_MOST_FAILURES: Final = 5  # lists that fail while calls are under way
 _LISTEN_AGAIN_SECONDS: Final = 5.0
 _AWAY_SECONDS: Final = 3.0  # how long a call waits for a server that is being opened
+_MOST_SAID_CHARS: Final = 300
 _MOST_PAGES: Final = 100
 _MOST_TOOLS: Final = 1000
 
@@ -72,6 +74,7 @@ class Connection:
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
         self._ended = False
+        self._calls = 0
 
     def close(self) -> None:
         """Let `run` close what is open and return; while it opens, cancel it instead."""
@@ -119,6 +122,7 @@ class Connection:
         request = types.CallToolRequest(params=params)
         for again in (True, False):
             session = await self._present()
+            self._calls += 1
             try:
                 # Not the SDK's call_tool: it applies the server's schema to the result, and a
                 # regular expression in one may hold up the loop for ever.
@@ -132,6 +136,8 @@ class Connection:
                 if isinstance(answer, types.CallToolResult):
                     return answer
                 raise ToolError(f"the MCP server {self.name} asks for input that nobody can give")
+            finally:
+                self._calls -= 1
         raise ToolError(f"the MCP server {self.name} forgets its sessions")
 
     async def _present(self) -> ClientSession:
@@ -190,6 +196,7 @@ class Connection:
 
     async def _watch(self, client: Client) -> None:
         """List the tools when there is news, and now and then; until the server is lost."""
+        failures = 0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REFRESH_SECONDS):
@@ -199,9 +206,17 @@ class Connection:
                 return
             if self._ended:
                 raise ConnectionError("it has ended")
-            async with asyncio.timeout(_LIST_SECONDS):
-                await self._list(client)
-            await self._closed_within(_SETTLE_SECONDS)
+            try:
+                async with asyncio.timeout(_LIST_SECONDS):
+                    await self._list(client)
+                failures = 0
+            except (MCPError, TimeoutError):
+                # Calls that are under way may still end well, and opening anew would end them.
+                failures += 1
+                if not self._calls or failures == _MOST_FAILURES:
+                    raise
+                self._news.set()
+            await self._closed_within(_SETTLE_SECONDS + failures)
 
     async def _list(self, client: Client) -> None:
         tools = list[types.Tool]()
@@ -264,4 +279,6 @@ def said(error: BaseException) -> str:
         return f"it cannot be reached ({error.message})"
     if isinstance(error, ValidationError):
         return "what it answers is not MCP"
-    return f"{type(error).__name__}: {error}"[:300]
+    # Some of it is the server's own text.
+    text = f"{type(error).__name__}: {error}"[:_MOST_SAID_CHARS]
+    return "".join(char if char.isprintable() else " " for char in text)

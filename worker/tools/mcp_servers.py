@@ -10,14 +10,14 @@ import mcp_types as types
 
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.settings_file import McpServer
-from rejoin.worker.tools.mcp import McpTool, name_of, tool_of
+from rejoin.worker.tools.mcp import McpTool, name_of, prefix_of, tool_of
 from rejoin.worker.tools.mcp_connection import CLOSE_SECONDS, Connection, Transport
 from rejoin.worker.tools.mcp_said import quieten_sdk
 from rejoin.worker.tools.mcp_transport import Http, Stdio
 from rejoin.worker.tools.registry import Tools
 from rejoin.worker.validation import Validation
 
-READY_SECONDS: Final = 5.0  # how long a worker waits for them before it takes messages
+READY_SECONDS: Final = 10.0  # how long a worker waits for them before it takes messages
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ async def serving(
     gives its tools when it comes. They stay while it is away; calling them is an error then.
     """
     quieten_sdk()
+    for name in servers:
+        tools.expect(prefix_of(name))
     connections = [
         Connection(name, transport(name, server), _Shelf(server, tools, validation).put)
         for name, server in servers.items()
@@ -98,6 +100,7 @@ class _Shelf:
             self._tools.remove(name)
         for tool in has.values():
             self._tools.add(tool)
+        self._tools.came(prefix_of(connection.name))
         asks = self._server.needs_approval
         for name in asks if isinstance(asks, list) else ():
             if all(one.name != name for one in listed):

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis, RedisSettings
 from tests.bench.baseline_arq import LATENCIES, STARTED, arq_workers
 from tests.bench.child import Child
 from tests.bench.plan import Plan, say
-from tests.bench.posts import Post, poster, random_seconds, until_running
+from tests.bench.posts import poster, random_seconds, sample_starts, until_running
 from tests.bench.samples import Spread, spread
 from tests.bench.table import Line
 from tests.bench.targets import rejoin
@@ -20,7 +20,6 @@ from tests.support.redis_server import RedisServer, redis_server
 
 _WORKERS: Final = 3
 _MAX_JOBS: Final = 250
-_PAUSE_SECONDS: Final = 0.015
 _ARQ_PAUSE_SECONDS: Final = 0.05
 _WARM: Final = 20
 _WAIT_SECONDS: Final = 60.0
@@ -56,28 +55,15 @@ def _rejoin(redis: RedisServer, running: int, samples: int, settle_seconds: floa
             rejoin(redis, workers=_WORKERS, settings=settings) as stack,
             poster(stack.api.port) as post,
         ):
-            _sample(post, simulator, _WARM)
+            sample_starts(post, simulator, _WARM)
             say("job start: Rejoin, idle")
-            idle = _sample(post, simulator, samples)
+            idle = sample_starts(post, simulator, samples)
             for _ in range(running):
                 post("openai/sim?words=100000&rate=1")
             until_running(simulator, running)
             time.sleep(settle_seconds)
             say(f"job start: Rejoin, {running} running")
-            return [idle, _sample(post, simulator, samples)]
-
-
-def _sample(post: Post, simulator: Child, samples: int) -> Spread:
-    simulator.ask("reset")
-    for _ in range(samples):
-        post("openai/sim?words=3")
-        time.sleep(random_seconds(_PAUSE_SECONDS))
-    end = time.monotonic() + _WAIT_SECONDS
-    while (report := simulator.ask("report"))["asked"] != samples:
-        if time.monotonic() > end:
-            raise RuntimeError(f"not all of {samples} jobs started: {report}")
-        time.sleep(0.05)
-    return Spread(*report["latency"])  # type: ignore[misc]
+            return [idle, sample_starts(post, simulator, samples)]
 
 
 async def _arq(redis: RedisServer, running: int, samples: int) -> list[Spread]:

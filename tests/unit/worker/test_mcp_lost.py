@@ -11,11 +11,12 @@ import psutil
 import pytest
 
 from rejoin.shared.settings_file import McpServer
-from rejoin.worker.tools import mcp_connection
+from rejoin.worker.tools import mcp_connection, mcp_servers
 from rejoin.worker.tools.bounded import Outcome
 from rejoin.worker.tools.mcp_servers import serving
 from rejoin.worker.tools.registry import Tools
 from rejoin.worker.validation import Validation
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.mcp_serving import HttpServer, Served, Server, http_server, script, served
 from tests.support.messages import until, until_true
 
@@ -65,6 +66,35 @@ async def test_a_child_that_died_while_nobody_called_is_started_again(tmp_path: 
         server.kill()
         await until_true(lambda: len(server.notes("started")) > 1, within=WITHIN)
         await _again(it)
+
+
+async def test_so_is_one_of_the_older_protocol_which_nothing_listens_to() -> None:
+    async with served(script("pages")):
+        [child] = _children("mcp_script.py")
+        child.kill()
+        await until_true(
+            lambda: {one.pid for one in _children("mcp_script.py")} - {child.pid} != set(),
+            within=WITHIN,
+        )
+
+
+async def test_a_request_that_fails_leaves_the_other_calls_alone(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    with http_server(tmp_path) as server:
+        async with cutting_proxy(server.port) as proxy:
+            listed = server.listed.model_copy(update={"url": f"{proxy.url}/mcp"})
+            async with served(listed) as it:
+                other = asyncio.create_task(it.call("hang"))
+                await until_true(lambda: bool(server.notes("hang")), within=WITHIN)
+                proxy.target_port, before = unused_tcp_port, proxy.connections
+                while proxy.connections < before + 2:  # a call that fails, and the look after it
+                    assert (await it.call("say", {"text": "?"})).error in (LOST, None)
+                proxy.target_port = server.port
+                await _again(it)
+                assert not other.done()
+                other.cancel()
+    await asyncio.wait([other])
 
 
 async def test_a_session_that_the_server_forgot_is_opened_anew_for_the_same_call(
@@ -118,7 +148,12 @@ async def test_a_server_that_never_works_is_told_of_and_holds_nothing_up(
     assert sum("is away" in one for one in caplog.messages) == 1
 
 
-async def test_a_worker_waits_for_its_servers_no_longer_than_told() -> None:
+async def test_a_worker_waits_for_its_servers_no_longer_than_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Neither as it starts nor as it ends: one that opens is told to stop at once.
+    monkeypatch.setattr(mcp_servers, "CLOSE_SECONDS", 3600.0)
+    monkeypatch.setattr(mcp_connection, "OPEN_SECONDS", 3600.0)
     async with asyncio.timeout(WITHIN), served(script("silent"), ready_seconds=0.1) as it:
         assert not it.connection.tried.is_set()
 
@@ -199,4 +234,11 @@ async def test_servers_are_closed_side_by_side_and_leave_nothing_behind(tmp_path
 def _children(named: str, *, of: int | None = None) -> list[psutil.Process]:
     """The children of a process, ours for one, that run a script of that name."""
     found = psutil.Process(of or os.getpid()).children()
-    return [one for one in found if any(named in word for word in one.cmdline())]
+    return [one for one in found if any(named in word for word in _command(one))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []

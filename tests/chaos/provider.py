@@ -1,0 +1,150 @@
+"""The chaos run's provider: what models' names say, also with tools, and it refuses bad histories.
+
+`openai/sim?words=5&rate=20&steps=pay:,send:;fetch:cut` calls tools in its first two steps, as
+tool_plan.py writes it, and then answers. A step has its own `words`, which go on from those of
+the step before. `fault`, `times` and `at` as in `simulate`, in the step `in` (from 0); an `at`
+beyond the words is in the midst of a call's arguments. `ids`: `same` ones in each step, or `none`.
+
+`python -m tests.chaos.provider` prints its port; `GET /refusals` tells what it refused.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import uvloop
+
+from tests.chaos.tool_plan import CallPlan, Trouble, read_option
+from tests.support.pairing_rules import rules_for
+from tests.support.provider_script import (
+    FAULTS,
+    Answer,
+    Part,
+    Request,
+    choice,
+    completion_chunk,
+    error_answer,
+    simulate,
+    simulated_words,
+    sse,
+)
+from tests.support.provider_server import HOST, ProviderServer
+
+_REFUSALS: Final = "/refusals"
+
+
+class ChaosProvider(ProviderServer):
+    """The server; it holds each history to the rules of OpenAI's own."""
+
+    def __init__(self) -> None:
+        super().__init__(lists_models=True, pairing=rules_for("openai"), answers=self._answer_to)
+
+    async def next_answer(self, request: Request) -> Answer:
+        """Tell of the refusals, or choose the request's answer."""
+        if request.path == _REFUSALS:
+            told = [refusal.decode() for refusal in self.refusals]
+            return Answer([json.dumps(told).encode()], content_type="application/json")
+        return await super().next_answer(request)
+
+    def _answer_to(self, request: Request) -> Answer:
+        model = str(request.json["model"])
+        options = dict(parse_qsl(model.partition("?")[2]))
+        if "steps" not in options:
+            return simulate(request, self.seen)
+        step, fault = steps_done(request.json["messages"]), options.get("fault", "")
+        if fault and step == int(options["in"]):
+            self.seen[model] += 1
+            fault = fault if self.seen[model] <= int(options["times"]) else ""
+        else:
+            fault = ""
+        if fault == "silent":
+            return Answer(silent=True)
+        if fault.isdigit():
+            return error_answer(int(fault), f"Simulated error {fault}.")
+        return Answer(_parts(model, options, step, fault))
+
+
+def steps_done(messages: Any) -> int:
+    """How many model calls of the present message called tools, by the history."""
+    steps = 0
+    for message in messages:
+        if message["role"] == "user":
+            steps = 0
+        elif message.get("tool_calls"):
+            steps += 1
+    return steps
+
+
+async def _parts(
+    model: str, options: Mapping[str, str], step: int, fault: str
+) -> AsyncIterator[Part]:
+    count, rate = int(options["words"]), float(options["rate"])
+    steps = read_option(options["steps"])
+    calls = steps[step] if step < len(steps) else []
+    at = int(options.get("at", 0))
+    yield sse(completion_chunk(model, choices=choice({"role": "assistant", "content": ""})))
+    for n, word in enumerate(simulated_words((step + 1) * count)[step * count :]):
+        if fault and n == at:
+            for part in FAULTS[fault]:
+                yield part
+            return
+        await asyncio.sleep(1 / rate if rate else 0)
+        yield sse(completion_chunk(model, choices=choice({"content": word})))
+    for n, call in enumerate(calls):
+        for piece in _call_chunks(model, n, call, options.get("ids", "same")):
+            yield piece
+            await asyncio.sleep(0.01)
+            if fault and at == count + n:
+                for part in FAULTS[fault]:
+                    yield part
+                return
+    reason = "tool_calls" if calls else "stop"
+    yield sse(completion_chunk(model, choices=choice({}, reason)))
+    usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
+    yield sse(completion_chunk(model, usage=usage))
+    yield sse("[DONE]")
+
+
+def _call_chunks(model: str, index: int, call: CallPlan, ids: str) -> Sequence[bytes]:
+    """A call as OpenAI streams it: its name first, then its arguments in two pieces."""
+    made = {"index": index, "type": "function"} | ({"id": f"call_{index}"} if ids == "same" else {})
+    text = json.dumps(call.arguments)
+    text = '{"mark": "st' if call.trouble is Trouble.CUT else text
+    half = len(text) // 2
+    deltas: list[dict[str, object]] = [
+        made | {"function": {"name": call.name, "arguments": text[:half]}},
+        {"index": index, "function": {"arguments": text[half:]}},
+    ]
+    return [
+        sse(completion_chunk(model, choices=choice({"tool_calls": [delta]}))) for delta in deltas
+    ]
+
+
+@contextmanager
+def chaos_provider() -> Iterator[str]:
+    """Run the provider as a process of its own; give its root, without `/v1`."""
+    command = [sys.executable, "-m", "tests.chaos.provider"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://{HOST}:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+async def _main() -> None:
+    async with ChaosProvider() as server:
+        sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())
