@@ -15,6 +15,7 @@ from mcp.shared.dispatcher import ProgressFnT
 from pydantic import TypeAdapter, ValidationError
 
 from rejoin.shared.errors import ToolError
+from rejoin.worker.tools.mcp_transport import NOT_SENT
 
 if TYPE_CHECKING:  # the name has no public place
     from mcp.client._transport import TransportStreams
@@ -146,8 +147,11 @@ class Connection:
                 async with asyncio.timeout(_AWAY_SECONDS):
                     await self._there.wait()
         if self._session is None:
-            raise ToolError(f"the MCP server {self.name} is away; the call was not made")
+            raise self._away()
         return self._session
+
+    def _away(self) -> ToolError:
+        return ToolError(f"the MCP server {self.name} is away; the call was not made")
 
     def _forgot_us(self, error: MCPError, session: ClientSession) -> bool:
         """Whether the server does not know our session any more, and so did nothing."""
@@ -160,6 +164,8 @@ class Connection:
     def _refusal(self, error: MCPError) -> ToolError:
         if error.code == types.CONNECTION_CLOSED:
             self._news.set()  # is it still there?
+            if error.message == NOT_SENT:
+                return self._away()
             return ToolError(
                 f"the MCP server {self.name} was lost before it answered: whether it did what it"
                 " was asked is unknown"

@@ -23,6 +23,8 @@ from rejoin.worker.tools.mcp_said import stderr_of
 if TYPE_CHECKING:  # the names have no public place
     from mcp.client._transport import ReadStream, TransportStreams
 
+NOT_SENT: Final = "no connection"  # what an error says where a request never left
+
 _CONNECT_SECONDS: Final = 10.0
 # Shorter than servers keep an idle connection: one that closes as we write would lose a call.
 _IDLE_SECONDS: Final = 2.0
@@ -84,7 +86,8 @@ class Http:
     @asynccontextmanager
     async def open(self, ended: Ended) -> "AsyncIterator[TransportStreams]":
         """Open it; nothing is sent yet."""
-        limits = httpx2.Limits(keepalive_expiry=_IDLE_SECONDS)
+        # Each call under way holds a connection; how many there are is bounded elsewhere.
+        limits = httpx2.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS)
         # A call may take as long as its tool's own bound, which is kept elsewhere.
         timeout = httpx2.Timeout(_CONNECT_SECONDS, read=None)
         async with (
@@ -109,7 +112,9 @@ class _Answering(httpx2.AsyncHTTPTransport):
         try:
             response = await super().handle_async_request(request)
         except httpx2.TransportError as error:
-            said = types.ErrorData(code=types.CONNECTION_CLOSED, message=type(error).__name__)
+            unsent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+            message = NOT_SENT if unsent else type(error).__name__
+            said = types.ErrorData(code=types.CONNECTION_CLOSED, message=message)
             answer = types.JSONRPCError(jsonrpc="2.0", id=None, error=said)
             return httpx2.Response(
                 httpx2.codes.BAD_GATEWAY,
