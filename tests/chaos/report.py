@@ -8,6 +8,7 @@ from tests.chaos.run import Run
 _MOST: Final = 30  # problems shown
 _TOOLS: Final = (
     *("tool_call", "tool_waiting", "tool_start", "tool_result", "tool_error", "waits seen"),
+    *("calls lost", "calls refused", "calls not answered", "calls cancelled", "calls failed"),
     *("effects of tools", "replies 202", "replies 409"),
 )
 

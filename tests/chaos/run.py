@@ -17,7 +17,16 @@ from tests.chaos.plan import Plan
 from tests.chaos.senders import Callers, Message
 from tests.chaos.tails import Tail
 from tests.chaos.tally import Tally
-from tests.chaos.tool_checks import read_effects, unknown_effects, wrong_calls, wrong_snapshot
+from tests.chaos.tool_checks import (
+    CANCELLED,
+    LATE,
+    LOST,
+    REFUSED,
+    read_effects,
+    unknown_effects,
+    wrong_calls,
+    wrong_snapshot,
+)
 from tests.chaos.waits import Waits
 from tests.support.sse_reader import SseFrame
 
@@ -185,3 +194,11 @@ def _count(tally: Tally, frames: Sequence[SseFrame]) -> None:
     for frame in frames:
         if frame.event.startswith("tool_"):
             tally.counts[frame.event] += 1
+        if frame.event == "tool_error":
+            tally.counts[f"calls {_kind(frame.data['error'])}"] += 1
+
+
+def _kind(error: str) -> str:
+    """How a call failed, as far as it matters that each way was gone."""
+    kinds = {LATE: "not answered", REFUSED: "refused", LOST: "lost", CANCELLED: "cancelled"}
+    return next((kind for words, kind in kinds.items() if words in error), "failed")

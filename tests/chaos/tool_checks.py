@@ -27,6 +27,7 @@ Effects = Mapping[str, Sequence[Mapping[str, str]]]
 REFUSED: Final = "refused"
 LATE: Final = "timed out: nobody answered"
 CANCELLED: Final = "the message was cancelled"
+LOST: Final = "its worker was lost"
 _LASTING: Final = {"tool_waiting", "tool_start", "tool_result", "tool_error"}
 
 
