@@ -5,7 +5,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from rejoin.api.context import Context
-from rejoin.shared import queue, record
+from rejoin.shared import queue, record, waking
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import MessageMissing
 from rejoin.shared.record import Record, Status
@@ -23,6 +23,7 @@ async def cancel_message(context: Context, message_id: str, *, after_step: bool 
         LogUnavailable: Redis is away; a repeat is safe.
     """
     redis = context.redis
+    await waking.note(redis, message_id)
     ended = await record.cancel(redis, message_id, after_step=after_step)
     if ended is not None:
         return ended

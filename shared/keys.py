@@ -7,6 +7,8 @@ QUEUE: Final = "rejoin:queue"  # zset: message id, the time in ms from which it 
 # hash: message id, the token of the lease that runs it; "woken ID": to be due when given back
 OWNERS: Final = "rejoin:owners"
 WAKE: Final = "rejoin:wake"  # list: a token for each job that became due
+# zset: a message that waits, when somebody set out to answer or cancel it, and then to wake it
+WAKING: Final = "rejoin:waking"
 OPEN: Final = "rejoin:open"  # zset: message id, when it was indexed; every message not ended
 UNSAVED: Final = "rejoin:unsaved"  # zset: message id, when its saving is due (or leased until)
 RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to delete old history

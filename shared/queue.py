@@ -159,7 +159,7 @@ async def wake(redis: Redis, message_id: str) -> bool:
             await scripts.run(
                 redis,
                 "queue/wake",
-                [keys.QUEUE, keys.OWNERS, keys.WAKE],
+                [keys.QUEUE, keys.OWNERS, keys.WAKE, keys.WAKING],
                 [message_id, _MOST_WAKE_TOKENS],
             )
         )

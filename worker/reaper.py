@@ -3,16 +3,17 @@
 A Redis that restarted without its newest writes, or a process that died between two of them,
 leaves an open message without a job. So has one that waits for another of its conversation: of
 those the reaper sees that somebody runs the first. One that waits for answers and has all of them,
-or is cancelled, is woken, for whoever was to do so may be gone. It ends nothing: the worker that
-claims what it queues sees a cancel, a passed deadline or used-up attempts.
+or is cancelled, is woken, for whoever noted that it would may be gone. It ends nothing: the worker
+that claims what it queues sees a cancel, a passed deadline or used-up attempts.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from rejoin.shared import accepting, keys, queue, record, turns, unsaved, waiting
+from rejoin.shared import accepting, keys, queue, record, turns, unsaved, waiting, waking
 from rejoin.shared.clock import now_ms
 from rejoin.shared.ending import aftermath
 from rejoin.shared.errors import LogUnavailable, LogWentBack, NotFound
@@ -42,6 +43,7 @@ class Reaper:
         self._seen_to: set[str] = set()  # conversations, within one look
         self._waiting: list[str] = []  # messages that wait for their turn, within one page
         self._looks = 0
+        self._server = ""  # whose waiting messages were all looked at
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -65,7 +67,12 @@ class Reaper:
         Raises:
             LogUnavailable: Redis is away; the next look finds the rest.
         """
-        queued = await self._look_at_lost() + await self._look_at_put_off()
+        queued = await self._look_at_lost() + await self._look_at_not_woken()
+        server = await waking.server_of(self._kit.redis)
+        # A Redis that restarted may have lost a wake, and the note of it.
+        if server != self._server or self._looks % _LOOKS_A_RENEWAL == 0:
+            queued += await self._look_at_put_off()
+            self._server = server
         self._looks += 1
         return queued
 
@@ -82,24 +89,36 @@ class Reaper:
             # What was dropped from the index moved the rest up.
             rank += looked - seen.count(_Seen.DROPPED)
 
+    async def _look_at_not_woken(self) -> int:
+        redis = self._kit.redis
+        found, till_ms = await waking.noted(redis, self._kit.settings.lease_seconds)
+        if not found:
+            return 0
+        woken = await self._wake_in_vain(found)
+        await waking.forget(redis, till_ms)
+        return woken
+
+    async def _wake_in_vain(self, message_ids: Sequence[str]) -> int:
+        in_vain = await waiting.ready(self._kit.redis, message_ids)
+        for message_id in in_vain:
+            _log.warning("message %s waits for nothing any more; it is woken", message_id)
+            await queue.wake(self._kit.redis, message_id)
+        return len(in_vain)
+
     async def _look_at_put_off(self) -> int:
         redis, settings = self._kit.redis, self._kit.settings
-        renews = self._looks % _LOOKS_A_RENEWAL == 0
         rank = woken = 0
         while True:
             found = await queue.long_put_off(redis, settings.lease_seconds, rank, _AT_ONCE)
-            in_vain = await waiting.ready(redis, found)
-            for message_id in in_vain:
-                _log.warning("message %s waits for nothing any more; it is woken", message_id)
-                await queue.wake(redis, message_id)
-            woken += len(in_vain)
-            if renews and found:
+            in_vain = await self._wake_in_vain(found)
+            woken += in_vain
+            if found:
                 life_seconds = settings.open_ttl_seconds
                 await unsaved.let_live(redis, found, life_seconds=life_seconds)
                 await queue.let_jobs_live(redis, found, life_seconds=life_seconds)
             if len(found) < _AT_ONCE:
                 return woken
-            rank += len(found) - len(in_vain)  # those that were woken moved to the front
+            rank += len(found) - in_vain  # those that were woken moved to the front
 
     async def _see_to(self, message_id: str, indexed_at: int) -> _Seen:
         redis = self._kit.redis

@@ -12,7 +12,7 @@ from rejoin.api.bounds import both_answer
 from rejoin.api.context import Context
 from rejoin.api.endpoints.snapshot import owned_in_redis
 from rejoin.api.owner import owner_of
-from rejoin.shared import queue, waiting
+from rejoin.shared import queue, waiting, waking
 from rejoin.shared.asks import Answer, Kind
 from rejoin.shared.errors import BadRequest, Conflict, NotFound
 
@@ -53,6 +53,7 @@ class ToolsEndpoint:
             if all(call.tool_call_id != tool_call_id for call in row.tool_calls):
                 raise NotFound("the message has no such call")
             raise Conflict("the message has ended")
+        await waking.note(redis, message_id)
         all_answered = await waiting.answer(
             redis,
             message_id,

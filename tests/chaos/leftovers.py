@@ -17,7 +17,7 @@ WITHIN_SECONDS: Final = 4 * LEASE_SECONDS + 14
 QUIET_SECONDS: Final = 2.0
 MOST_CPU: Final = 0.2
 MOST_BYTES: Final = 300 * 1024 * 1024
-_INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.UNSAVED}
+_INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.WAKING, keys.UNSAVED}
 _OF_A_MESSAGE: Final = re.compile(r"rejoin:\{([0-9a-f-]{36})\}:(record|log|request|answers)")
 
 

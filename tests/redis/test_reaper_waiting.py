@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, waiting
+from rejoin.shared import keys, queue, record, waiting, waking
 from rejoin.shared.asks import Answer, Kind
 from rejoin.worker.reaper import Reaper
 from tests.redis.jobs import lease, queued
@@ -54,6 +54,33 @@ async def test_a_message_that_nobody_woke_is_woken(
     assert await is_due(any_redis, message_id)
     assert await cast(Awaitable[int], any_redis.llen(keys.WAKE)) == 1
     assert await look(any_redis) == 0
+
+
+async def test_the_next_look_wakes_for_somebody_who_set_out_to_and_died(any_redis: Redis) -> None:
+    reaper = Reaper(kit_for(any_redis))
+    await reaper.look()  # at all of them, as a new reaper does
+    message_id, other = await parked(any_redis, "x"), await parked(any_redis, "x", job="other")
+    for noted in (message_id, other):
+        await waking.note(any_redis, noted)
+    await say(any_redis, message_id, "x", YES)
+    assert await reaper.look() == 0  # a note of this moment: it may be under way
+    await any_redis.zadd(keys.WAKING, {message_id: 1, other: 1})
+    assert await reaper.look() == 1
+    assert await is_due(any_redis, message_id)
+    assert not await is_due(any_redis, other)
+    assert await any_redis.zcard(keys.WAKING) == 0
+
+
+async def test_messages_that_wait_are_not_looked_at_each_time(redis: Redis) -> None:
+    reaper = Reaper(kit_for(redis))
+    for n in range(20):
+        await parked(redis, "x", job=f"job-{n}")
+    await reaper.look()
+    await redis.config_resetstat()
+    await reaper.look()
+    stats = await redis.info("commandstats")
+    calls = sum(stat["calls"] for stat in stats.values())
+    assert calls < 10, sorted(stats)
 
 
 async def test_a_message_that_waits_and_lost_its_job_is_queued(any_redis: Redis) -> None:
@@ -109,3 +136,20 @@ async def test_many_are_looked_at_in_pages_though_some_are_woken(redis: Redis) -
         rest.append(message_id)
     assert await look(redis) == len(gone)
     assert set(await queue.long_put_off(redis, 5, 0, 2_000)) == set(rest)
+
+
+async def test_another_redis_has_all_that_wait_looked_at(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reaper = Reaper(kit_for(redis))
+    await reaper.look()
+    message_id = await parked(redis, "x")
+    await say(redis, message_id, "x", YES)
+    assert await reaper.look() == 0  # nobody noted anything: its note was lost with its wake
+
+    async def another(_: Redis) -> str:
+        return "another"
+
+    monkeypatch.setattr(waking, "server_of", another)
+    assert await reaper.look() == 1
+    assert await is_due(redis, message_id)

@@ -1,8 +1,9 @@
 -- Let a job that is put off be claimed at once (shared/queue.py).
--- KEYS queue: zset | owners: hash message id = token, "woken <id>" | wake: list
+-- KEYS queue: zset | owners: hash message id = token, "woken <id>" | wake: list | waking: zset
 -- ARGV message id | how many wake tokens may wait
 -- Returns 1, or 0 where nobody is to be woken: somebody runs it, and finds the mark when he gives it
 -- back; or there is no job. May be repeated.
+redis.call('ZREM', KEYS[4], ARGV[1])
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then
   return 0

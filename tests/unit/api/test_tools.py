@@ -14,6 +14,7 @@ from rejoin.api.context import Context
 from rejoin.api.offer import Offer
 from rejoin.shared import keys, queue, record, waiting
 from rejoin.shared.asks import Answer, Kind
+from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.tool_events import Needs
 from tests.support.caller import UNKNOWN_ID, assert_names, assert_problem
@@ -66,6 +67,23 @@ async def test_an_answer_lets_the_message_go_on(
     assert await cast(Awaitable[int], context.redis.llen(keys.WAKE)) == 1
     given = await waiting.answers(context.redis, message_id)
     assert given == {CALL: Answer(Kind.APPROVE, True)}
+
+
+async def test_an_answer_notes_that_it_will_wake_the_message_first(
+    context: Context,
+    client: httpx.AsyncClient,
+    message_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def dies(*_: object) -> bool:
+        raise LogUnavailable("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue, "wake", dies)
+        assert (await say(client, message_id, YES)).status_code == 503
+    assert await context.redis.zrange(keys.WAKING, 0, -1) == [message_id.encode()]
+    assert (await say(client, message_id, YES)).status_code == 202
+    assert await context.redis.zcard(keys.WAKING) == 0
 
 
 async def test_it_goes_on_with_the_last_answer_and_not_before(
