@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -49,13 +50,16 @@ def parse_object(body: bytes) -> Fields:
         BadRequest: 400 malformed; 422 no object, or with half a surrogate pair, which is no text.
     """
     try:
-        value = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        value = json.loads(
+            body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite
+        )
     except UnicodeDecodeError as error:
         raise BadRequest("the body is not UTF-8", status=400) from error
     except json.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error}", status=400) from error
-    except ValueError as error:  # NaN, or a whole number of thousands of digits
-        raise BadRequest("the body holds a number that is none in JSON", status=400) from error
+    except ValueError as error:  # NaN, 1e999, or a whole number of thousands of digits
+        mend = "the body holds a number that is none in JSON, or that is too large"
+        raise BadRequest(mend, status=400) from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply", status=400) from error
     if not isinstance(value, dict):
@@ -100,6 +104,13 @@ def _too_large(most_bytes: int) -> BadRequest:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    # Infinity could be passed on to nobody: JSON has no way to write it.
+    if math.isinf(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def _lone_surrogates(fields: Fields) -> Iterator[tuple[str | int, ...]]:

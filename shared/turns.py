@@ -4,6 +4,7 @@ A message has its turn from its place until it is passed on, after its end. `fir
 what nobody else will: a message that ended, or one that was never accepted.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, cast
 
@@ -159,6 +160,20 @@ async def first(redis: Redis, conversation_id: str, *, life_seconds: int) -> str
     with redis_or_away():
         reply = await scripts.run(redis, *asking(conversation_id, life_seconds))
     return cast(bytes, reply).decode()
+
+
+async def let_live(redis: Redis, conversation_ids: Iterable[str], *, life_seconds: int) -> None:
+    """Let these conversations' turns live so long from now, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        pipeline = redis.pipeline(transaction=False)
+        for conversation_id in conversation_ids:
+            pipeline.expire(keys.turns(conversation_id), life_seconds)
+            pipeline.expire(keys.conversation(conversation_id), life_seconds)
+        await pipeline.execute()
 
 
 async def pass_on(redis: Redis, conversation_id: str, message_id: str, *, life_seconds: int) -> str:

@@ -136,7 +136,8 @@ class Asking:
             if is_agent(model):
                 return await self._run_agent(model, request)
             texts = list[str]() if request.response_format or request.tools else None
-            taken = self._known.started | self.progress.call_ids
+            # Also of calls that Redis lost: what became of those is no other call's.
+            taken = self._known.started | self._known.ended.keys() | self.progress.call_ids
             number = len(self.progress.steps) + 1
             call = self.call = Step(request, model, number, texts, taken)
             try:

@@ -116,6 +116,10 @@ class Reaper:
                 life_seconds = settings.open_ttl_seconds
                 await unsaved.let_live(redis, found, life_seconds=life_seconds)
                 await queue.let_jobs_live(redis, found, life_seconds=life_seconds)
+                # Without its turn the next message would begin beside it, and a deletion miss it.
+                records = await record.load_all(redis, found)
+                ids = {one.conversation_id for one in records if one is not None}
+                await turns.let_live(redis, ids, life_seconds=life_seconds)
             if len(found) < _AT_ONCE:
                 return woken
             rank += len(found) - in_vain  # those that were woken moved to the front

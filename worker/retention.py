@@ -1,12 +1,17 @@
-"""Deletes conversations that nobody has gone on with for REJOIN_RETENTION_DAYS, their logs too."""
+"""Deletes conversations that nobody has gone on with for REJOIN_RETENTION_DAYS, their logs too.
+
+One with a message that goes on stays until that has ended, which is a change of it.
+"""
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
-from rejoin.shared import deleted, keys, queue, unsaved
+from rejoin.shared import deleted, keys, queue, record, unsaved
 from rejoin.shared.clock import now_ms
 from rejoin.shared.db import conversations
+from rejoin.shared.db.conversations import Old
 from rejoin.shared.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable
 from rejoin.worker.kit import Kit
 
@@ -50,8 +55,12 @@ class Retention:
         if settings.retention_days is None:
             return 0
         before = now_ms() - settings.retention_days * _DAY_MS
-        count = 0
-        while old := await conversations.unchanged_since(database, before, most=_AT_ONCE):
+        count = kept = 0
+        while found := await conversations.unchanged_since(
+            database, before, most=_AT_ONCE, past=kept
+        ):
+            old = await self._that_end(found)
+            kept += len(found) - len(old)
             message_ids = [message_id for one in old for message_id in one.message_ids]
             for one in old:
                 await deleted.mark(
@@ -66,3 +75,10 @@ class Retention:
         if count:
             _log.info("deleted %d conversations older than REJOIN_RETENTION_DAYS", count)
         return count
+
+    async def _that_end(self, found: Sequence[Old]) -> list[Old]:
+        """Those of the conversations in which no message goes on: it may wait for days."""
+        open_ids = [message_id for one in found for message_id in one.open_ids]
+        records = await record.load_all(self._kit.redis, open_ids)
+        going = {one.message_id for one in records if one is not None and not one.ended}
+        return [one for one in found if going.isdisjoint(one.open_ids)]

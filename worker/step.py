@@ -145,7 +145,7 @@ class Step:
 
     def _text(self, writer: Writer, text: str) -> None:
         if text:
-            note = self._note()
+            note = b"" if self.text_chars else self._note()  # two calls less for all but the first
             self.text_chars += len(text)
             if self.texts is not None:
                 self.texts.append(text)
@@ -153,7 +153,7 @@ class Step:
 
     def _reasoning(self, writer: Writer, text: str) -> None:
         if text:
-            note = self._note()
+            note = b"" if self.reasoning_chars else self._note()
             self.reasoning_chars += len(text)
             writer.put(Reasoning(text), note)
 

@@ -12,6 +12,7 @@ from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.db.tables import conversations, messages
 from rejoin.shared.db.upserts import insert_of
 from rejoin.shared.errors import BadRequest
+from rejoin.shared.record import ENDED
 
 
 class Conversation(NamedTuple):
@@ -31,11 +32,12 @@ class Page(NamedTuple):
 
 
 class Old(NamedTuple):
-    """A conversation that is to be deleted for its age, and its messages."""
+    """A conversation that is to be deleted for its age, its messages, and those still open."""
 
     id: str
     owner: str
     message_ids: list[str]
+    open_ids: list[str]
 
 
 _COLUMNS = (
@@ -171,8 +173,12 @@ async def remove(
         return await _remove_messages(connection, [conversation_id])
 
 
-async def unchanged_since(database: Database, before_ms: int, *, most: int) -> list[Old]:
+async def unchanged_since(
+    database: Database, before_ms: int, *, most: int, past: int = 0
+) -> list[Old]:
     """Return conversations whose last change was before a time, the oldest first.
+
+    The first `past` of them are left out.
 
     Raises:
         DatabaseUnavailable: the database is away.
@@ -181,18 +187,21 @@ async def unchanged_since(database: Database, before_ms: int, *, most: int) -> l
     query = (
         select(table.id, table.owner)
         .where(table.updated_at < before_ms, table.deleted_at.is_(None))
-        .order_by(table.updated_at)
+        .order_by(table.updated_at, table.id)
         .limit(most)
+        .offset(past)
     )
     async with database.reading() as connection:
         owners = {row.id: row.owner for row in await connection.execute(query)}
-        ids: dict[str, list[str]] = {conversation_id: [] for conversation_id in owners}
-        of_them = select(messages.c.conversation_id, messages.c.id).where(
+        found = {one: Old(one, owner, [], []) for one, owner in owners.items()}
+        of_them = select(messages.c.conversation_id, messages.c.id, messages.c.status).where(
             messages.c.conversation_id.in_(list(owners))
         )
-        for conversation_id, message_id in await connection.execute(of_them):
-            ids[conversation_id].append(message_id)
-    return [Old(one, owners[one], message_ids) for one, message_ids in ids.items()]
+        for conversation_id, message_id, status in await connection.execute(of_them):
+            found[conversation_id].message_ids.append(message_id)
+            if status not in ENDED:
+                found[conversation_id].open_ids.append(message_id)
+    return list(found.values())
 
 
 async def remove_unchanged(

@@ -70,6 +70,19 @@ async def test_numbers_beyond_any_measure_are_refused(
     assert_problem(response, response.status_code)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"tools": [{"name": "a", "description": "b", "parameters": SCHEMA}]',
+        '"response_format": {"type": "json_schema", "json_schema": {"name": "a","schema": SCHEMA}}',
+    ],
+)
+async def test_numbers_that_no_json_could_pass_on_are_refused(idle_api: Caller, field: str) -> None:
+    field = field.replace("SCHEMA", '{"minimum": -1e999}')
+    content = f'{{"model": "demo/echo", "input": "a", {field}}}'.encode()
+    assert_problem(await send(idle_api, content), 400)
+
+
 @pytest.mark.parametrize("content", [b"[]", b'"a"', b"5", b"null", b"true", b"[{}]"])
 async def test_json_that_is_no_object_is_refused(idle_api: Caller, content: bytes) -> None:
     response = await send(idle_api, content)

@@ -183,6 +183,9 @@ async def test_who_answers_wrongly_is_told_what_is_wrong(provided: Provided) -> 
     assert_problem(await provided.api.http.post(address, content=b"{"), 415)
     json = {"content-type": "application/json"}
     assert_problem(await provided.api.http.post(address, content=b"{", headers=json), 400)
+    beyond = b'{"result": [1e999]}'
+    assert_problem(await provided.api.http.post(address, content=beyond, headers=json), 400)
+    assert (await provided.api.snapshot(message_id))["status"] == "waiting"
     await provided.api.cancel(message_id)
 
 

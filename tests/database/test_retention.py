@@ -11,6 +11,7 @@ from rejoin.shared.clock import now_ms
 from rejoin.shared.db import conversations, messages, schema
 from rejoin.shared.db.saving import save
 from rejoin.shared.ids import new_message_id
+from rejoin.shared.record import Status
 from rejoin.worker.kit import Kit
 from rejoin.worker.retention import Retention
 from tests.database.stored import OWNER, answer, turn
@@ -29,14 +30,14 @@ async def kit(redis: Redis, empty_url: str) -> AsyncIterator[Kit]:
     await made.database.aclose()
 
 
-async def conversation(kit: Kit, *, days: float) -> str:
+async def conversation(kit: Kit, *, days: float, status: Status = Status.DONE) -> str:
     """A message with a log, whose conversation changed last so many days ago; its id."""
     message_id = await accept(kit.redis)
     at = now_ms() - int(days * DAY_MS)
     conversation_id = new_message_id()
     asked = turn(conversation_id, created_at=at)
-    found = answer(conversation_id, "x", id=message_id, created_at=at, parent_id=asked.id)
-    await save(kit.database, [asked, found])
+    said = {"id": message_id, "created_at": at, "parent_id": asked.id, "status": status}
+    await save(kit.database, [asked, answer(conversation_id, "x", **said)])
     return message_id
 
 
@@ -57,6 +58,24 @@ async def test_a_conversation_that_goes_on_is_not_old(kit: Kit) -> None:
     await save(kit.database, [replace(found, finished_at=now_ms())])
     assert await Retention(kit).look() == 0
     assert await messages.load(kit.database, first) is not None
+
+
+async def test_a_conversation_whose_message_waits_stays_until_it_has_ended(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rejoin.worker.retention._AT_ONCE", 2)
+    waits = [await conversation(kit, days=5, status=Status.STREAMING) for _ in range(3)]
+    old = [await conversation(kit, days=4) for _ in range(2)]
+    lost = await conversation(kit, days=3, status=Status.STREAMING)
+    await kit.redis.delete(keys.record(lost))
+    assert await Retention(kit).look() == 3
+    for message_id in waits:
+        assert await messages.load(kit.database, message_id) is not None
+        assert await kit.redis.exists(keys.record(message_id)) == 1
+    for message_id in (*old, lost):
+        assert await messages.load(kit.database, message_id) is None
+    await kit.redis.hset(keys.record(waits[0]), "ended", "done")  # type: ignore[misc]
+    assert await Retention(kit).look() == 1
 
 
 async def test_without_the_setting_everything_stays(redis: Redis, empty_url: str) -> None:

@@ -111,6 +111,9 @@ async def test_what_waits_is_kept_alive(any_redis: Redis) -> None:
     message_id = await parked(any_redis, "x")
     names = [keys.record(message_id), keys.request(message_id), keys.answers(message_id)]
     names.append(keys.job(message_id))
+    found = await record.load(any_redis, message_id)
+    assert found is not None
+    names += [keys.turns(found.conversation_id), keys.conversation(found.conversation_id)]
     for name in names:
         await any_redis.expire(name, 5)
     reaper = Reaper(kit_for(any_redis))
