@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
+from rejoin.shared.scripts import Call
 
 _PAGE: Final = 500
 
@@ -76,6 +77,20 @@ async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: in
             for name in keys.of_message(message_id):
                 pipeline.expire(name, life_seconds)
         await pipeline.execute()
+
+
+async def let_open_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
+    """Let those of these messages live so long from now that have not ended, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    calls = []
+    for message_id in message_ids:
+        log, record, *others = keys.of_message(message_id)
+        calls.append(Call("log/let_live", [record, log, *others], [life_seconds * 1000]))
+    with redis_or_away():
+        await scripts.run_all(redis, calls)
 
 
 async def remove_logs(redis: Redis, message_ids: Sequence[str]) -> None:

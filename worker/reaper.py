@@ -95,7 +95,8 @@ class Reaper:
             woken += len(in_vain)
             if renews and found:
                 life_seconds = settings.open_ttl_seconds
-                await unsaved.let_live(redis, found, life_seconds=life_seconds)
+                # Of those that were found some may have ended by now, and be saved.
+                await unsaved.let_open_live(redis, found, life_seconds=life_seconds)
                 await queue.let_jobs_live(redis, found, life_seconds=life_seconds)
             if len(found) < _AT_ONCE:
                 return woken
@@ -148,4 +149,4 @@ class Reaper:
         waiting, self._waiting = self._waiting, []
         if waiting:
             life_seconds = self._kit.settings.open_ttl_seconds
-            await unsaved.let_live(self._kit.redis, waiting, life_seconds=life_seconds)
+            await unsaved.let_open_live(self._kit.redis, waiting, life_seconds=life_seconds)
