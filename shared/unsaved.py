@@ -106,6 +106,20 @@ async def let_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: in
         await pipeline.execute()
 
 
+async def let_open_live(redis: Redis, message_ids: Sequence[str], *, life_seconds: int) -> None:
+    """Let those of these messages live so long from now that have not ended, in one round trip.
+
+    Raises:
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    calls = []
+    for message_id in message_ids:
+        log, record, *others = keys.of_message(message_id)
+        calls.append(Call("log/let_live", [record, log, *others], [life_seconds * 1000]))
+    with redis_or_away():
+        await scripts.run_all(redis, calls)
+
+
 def _let_live(pipeline: Pipeline, message_ids: Sequence[str], life_seconds: int) -> None:
     for message_id in message_ids:
         for name in keys.of_message(message_id):

@@ -114,7 +114,8 @@ class Reaper:
             woken += in_vain
             if found:
                 life_seconds = settings.open_ttl_seconds
-                await unsaved.let_live(redis, found, life_seconds=life_seconds)
+                # Of those that were found some may have ended by now, and be saved.
+                await unsaved.let_open_live(redis, found, life_seconds=life_seconds)
                 await queue.let_jobs_live(redis, found, life_seconds=life_seconds)
                 # Without its turn the next message would begin beside it, and a deletion miss it.
                 records = await record.load_all(redis, found)
@@ -177,4 +178,4 @@ class Reaper:
         waiting, self._waiting = self._waiting, []
         if waiting:
             life_seconds = self._kit.settings.open_ttl_seconds
-            await unsaved.let_live(self._kit.redis, waiting, life_seconds=life_seconds)
+            await unsaved.let_open_live(self._kit.redis, waiting, life_seconds=life_seconds)

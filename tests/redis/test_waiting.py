@@ -354,6 +354,20 @@ async def test_asking_answering_and_claiming_renew_its_life(any_redis: Redis) ->
     assert await any_redis.exists(*keys.of_message(message_id)) == 0
 
 
+async def test_what_has_ended_lives_no_longer_for_a_reaper_that_found_it_open(
+    any_redis: Redis,
+) -> None:
+    message_id, other = await wait_for(any_redis, "x"), await wait_for(any_redis, "x")
+    await finish(any_redis, message_id, "b")
+    both = [message_id, other]
+    await unsaved.let_live(any_redis, both, life_seconds=9)
+    await unsaved.let_open_live(any_redis, both, life_seconds=60)
+    for one, least in ((message_id, 0), (other, 9)):
+        names = keys.of_message(one)
+        lives = [await any_redis.ttl(name) for name in names if await any_redis.exists(name)]
+        assert least < min(lives) <= max(lives) <= (60 if least else 9)
+
+
 @pytest.mark.parametrize("why", ["answered", "cancelled", "ended", "gone", "forgotten"])
 async def test_who_waits_in_vain_is_found(any_redis: Redis, why: str) -> None:
     message_id, other = await wait_for(any_redis, "x", "y"), await wait_for(any_redis, "x")
