@@ -14,7 +14,8 @@ from rejoin.shared.errors import SettingsError
 
 _LONGEST_REASON: Final = 500
 
-_MACHINERY: Final = frozenset({__file__, importlib.__file__})
+# Frames of the import machinery and of our decorators say nothing of what is to be mended.
+_MACHINERY: Final = (importlib.__file__, f"{Path(__file__).parent}/")
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +88,12 @@ def _is_of(entry: str, missing: str | None) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    """The line that failed, where Python says it; none of the import machinery's own."""
+    """The line that failed, where Python says it; none of the import machinery's, or our own."""
     if isinstance(error, SyntaxError):
         return f", at {error.filename}:{error.lineno}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename not in _MACHINERY
+        if not frame.filename.startswith(("<", *_MACHINERY))
     ]
     return f", at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""

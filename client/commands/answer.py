@@ -20,7 +20,8 @@ _PATIENCE_SECONDS: Final = 5.0
 @click.command()
 @click.argument("message_id", metavar="MESSAGE")
 @click.argument("tool_call_id", metavar="CALL")
-@click.option("--approve/--refuse", default=None, help="Whether the tool may run.")
+@click.option("--approve", is_flag=True, help="The tool may run.")
+@click.option("--refuse", is_flag=True, help="It may not; the model is told.")
 @click.option("--result", metavar="JSON", help="What the tool returned that you ran yourself.")
 @click.option("--error", metavar="TEXT", help="How it failed.")
 @click.option("--url", help="The server; by default where REJOIN_HOST and REJOIN_PORT say.")
@@ -28,7 +29,8 @@ def command(
     message_id: str,
     tool_call_id: str,
     *,
-    approve: bool | None,
+    approve: bool,
+    refuse: bool,
     result: str | None,
     error: str | None,
     url: str | None,
@@ -40,14 +42,15 @@ def command(
     root = server_url(url, load_settings())
     if not is_message_id(message_id):
         raise BadRequest(f"{message_id!r} is no message id")
-    if [approve, result, error].count(None) != 2:
+    if [approve, refuse, result is not None, error is not None].count(True) != 1:
         raise BadRequest("say one of --approve, --refuse, --result and --error")
+    consent = approve if approve or refuse else None
     returned = NO_RESULT if result is None else _parsed(result)
 
     async def answer() -> None:
         async with Client(root, patience_seconds=_PATIENCE_SECONDS) as client:
             await client.answer_tool(
-                message_id, tool_call_id, approve=approve, result=returned, error=error
+                message_id, tool_call_id, approve=consent, result=returned, error=error
             )
 
     asyncio.run(answer())

@@ -21,8 +21,8 @@ async def processes(redis_url: str) -> AsyncIterator[tuple[str, Finding]]:
         code, output, errors = await _run(command, environment, within_seconds=_CHECK_SECONDS)
         if code is None:
             yield name, Finding(Grade.BROKEN, f"did not answer within {_CHECK_SECONDS} s")
-        elif code == 0:
-            yield name, Finding(Grade.OK, _last_line(output) or "could run")
+        elif code == 0 and (said := _last_line(output)):
+            yield name, Finding(Grade.OK, said)
         else:
             yield name, Finding(Grade.BROKEN, _failed(code, errors or output))
 
@@ -48,7 +48,7 @@ async def _told(
     code, output, errors = await _run(command, os.environ, within_seconds=within_seconds)
     if code is None:
         yield area, Finding(Grade.BROKEN, f"no answer within {within_seconds:g} s")
-    elif code != 0:
+    elif code != 0 or not output:
         yield area, Finding(Grade.BROKEN, _failed(code, errors))
     for line in output.splitlines():
         told = json.loads(line)

@@ -441,6 +441,7 @@ async def test_answer_answers(options: list[str], body: object, tmp_path: Path) 
     [
         ([], "say one of --approve, --refuse, --result and --error"),
         (["--approve", "--error", "x"], "say one of --approve"),
+        (["--refuse", "--approve"], "say one of --approve"),
         (["--result", "{"], "--result is no JSON"),
         (["--result", "plain"], "a text wants quotes of its own"),
     ],

@@ -83,6 +83,13 @@ async def test_code_that_does_not_load_is_broken(
     assert said in sentence
 
 
+def test_code_that_ends_the_process_as_it_loads_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "my_tools.py").write_text("import os\nos._exit(0)")
+    done = doctor(tmp_path, REJOIN_TOOLS="my_tools.py")
+    assert "it says nothing" in lines(done, "broken", "tools and agents")[0]
+    assert "it says nothing" in lines(done, "broken", "worker")[0]
+
+
 async def test_code_that_hangs_as_it_loads_is_broken_within_the_bound(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,6 +339,18 @@ async def test_a_tool_of_the_clients_is_answered_by_it(clean_redis_url: str, red
     assert fold(frames).text == "{'it': 'is'}"
 
 
+async def test_a_call_that_has_its_answer_is_not_told_of_again_as_one_that_waits(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    async def mine(run: Run) -> Words:
+        yield f"{await run.tool('ask')}"
+
+    async with parked(clean_redis_url, redis, mine) as (message_id, before, _):
+        await say(redis, message_id, waits_of(before)[0], Answer(Kind.RESULT, 1))
+        frames = await until_ended(redis, message_id)
+    assert waits_of(frames) == waits_of(before)  # a client that heeds each would run it twice
+
+
 async def test_it_waits_for_all_of_its_calls_and_what_ran_beside_is_not_run_again(
     clean_redis_url: str, redis: Redis
 ) -> None:

@@ -144,15 +144,19 @@ class AgentCalls(Calls):
         """Take up what an earlier attempt asked for: the call waits on, with its deadline."""
         if self._attempt.claim.attempt == 1:
             return
+        redis, message_id = self._kit.redis, self._message_id
         if self._asked is None:
-            redis, message_id = self._kit.redis, self._message_id
             self._asked = await insist(message_id, lambda: waiting.asked(redis, message_id))
         if (asked := self._asked.get(call.tool_call_id)) is None:
             return
         call.asked = asked.round
-        if not {call.tool_call_id} & (self._known.started | self._known.ended.keys()):
-            # It was told of, and a `reset` took that back.
-            call.waits = asked.needs
+        if {call.tool_call_id} & (self._known.started | self._known.ended.keys()):
+            return
+        call.waits = asked.needs
+        given = await insist(message_id, lambda: waiting.answers(redis, message_id))
+        if call.tool_call_id not in given:
+            # It was told of, and a `reset` took that back. One that has its answer is not told of
+            # again: a client would run its tool a second time.
             self._writer.put(ToolWaiting(call.tool_call_id, call.name, asked.needs))
 
     async def _run_tool(self, call: CallState) -> None:

@@ -173,6 +173,18 @@ async def test_a_models_text_is_text_and_nothing_else(page: Page, stack: Stack) 
     assert await page.get_by_label("You wrote").locator("*").count() == 0
 
 
+@pytest.mark.parametrize("width", [390, 900])
+async def test_what_sends_and_what_stops_stand_side_by_side(
+    page: Page, stack: Stack, width: int
+) -> None:
+    await page.set_viewport_size({"width": width, "height": 800})
+    await open_page(page, stack.url)
+    boxes = [
+        await page.get_by_role("button", name=name).bounding_box() for name in ("Stop", "Send")
+    ]
+    assert len({box["y"] for box in boxes if box is not None}) == 1
+
+
 async def test_enter_sends_and_shift_enter_begins_a_line(page: Page, stack: Stack) -> None:
     await open_page(page, stack.url)
     await page.get_by_label("Model").fill("demo/echo?rate=0")

@@ -159,6 +159,11 @@ def test_a_file_that_fails_is_named_with_the_reason_and_the_line(
     assert f"{path}:" in said
 
 
+def test_a_function_that_can_be_no_tool_is_named_by_its_own_line(write: Write) -> None:
+    path = write("tools.py", SEARCH.replace("query: str", "**query: str"))
+    assert f"could not be imported, at {path}:" in refused("tools.py")
+
+
 def test_a_module_whose_own_import_fails_is_not_called_missing(write: Write) -> None:
     write("users_module.py", "import users_missing")
     said = refused("users_module")
