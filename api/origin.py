@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rejoin.api.context import Context
 from rejoin.api.history import KnownMessage, message_in_redis, turn_in_redis
-from rejoin.shared import turns
+from rejoin.shared import deleted
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.ids import is_message_id, new_message_id
@@ -88,7 +88,7 @@ async def _check_conversation(context: Context, owner: str, conversation_id: str
     """An unknown conversation is told before what is not in it."""
     if conversation_id is None:
         return
-    known = await turns.owner_of(context.redis, conversation_id)
+    known = await deleted.owner_of(context.redis, conversation_id)
     if known is None:
         kept = await context.history.conversation(conversation_id)
         known = None if kept is None else kept.owner

@@ -65,3 +65,15 @@ async def mark(redis: Redis, conversation_id: str, owner: str, *, life_seconds: 
         pipeline.zrange(keys.turns(conversation_id), 0, -1)
         *_, placed = await pipeline.execute()
     return [message_id.decode() for message_id in cast(list[bytes], placed)]
+
+
+async def owner_of(redis: Redis, conversation_id: str) -> str | None:
+    """Return whose the conversation is; None where Redis does not know it (any more).
+
+    One that was deleted is not known.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    known = await look(redis, conversation_id)
+    return None if known.deleted else known.owner

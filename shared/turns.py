@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import accepting, deleted, keys, queue, record, scripts
+from rejoin.shared import accepting, keys, queue, record, scripts
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
@@ -247,18 +247,6 @@ async def order(redis: Redis, conversation_id: str) -> list[str]:
     with redis_or_away():
         placed = await redis.zrange(keys.turns(conversation_id), 0, -1)
     return [message_id.decode() for message_id in cast(list[bytes], placed)]
-
-
-async def owner_of(redis: Redis, conversation_id: str) -> str | None:
-    """Return whose the conversation is; None where Redis does not know it (any more).
-
-    One that was deleted is not known.
-
-    Raises:
-        LogUnavailable: Redis is away.
-    """
-    known = await deleted.look(redis, conversation_id)
-    return None if known.deleted else known.owner
 
 
 def _placing(

@@ -17,7 +17,7 @@ from typing import Final
 from rejoin.shared.catalogue import is_agent
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import LogRefused, NotFound, ProviderError
-from rejoin.shared.events import Failed, FailureCode, FinishReason, Retry, Usage
+from rejoin.shared.events import Failed, FinishReason, Retry, Usage
 from rejoin.worker.agents.run import AgentRun
 from rejoin.worker.answered import AnsweredStep
 from rejoin.worker.attempt import Attempt, begin
@@ -32,6 +32,7 @@ from rejoin.worker.failures import (
     INTERNAL,
     another_model_may,
     failure_of,
+    may_do_better,
     timeout_of,
     unknown_agent,
 )
@@ -144,7 +145,7 @@ class Asking:
                 failure = await self._call(model, call)
                 if failure is None:
                     return call
-                if not _may_do_better(failure) or rejected is not None:
+                if not may_do_better(failure) or rejected is not None:
                     return failure
                 self._rejected[model] = "".join(call.texts or ())
                 await self._begin_again(model, failure.code)
@@ -295,7 +296,3 @@ def _models(attempt: Attempt) -> list[str]:
     models = [attempt.request.model, *attempt.request.fallbacks]
     last = attempt.before.model
     return models[models.index(last) :] if last in models else models
-
-
-def _may_do_better(failure: Failed) -> bool:
-    return failure.code is FailureCode.INVALID_OUTPUT and failure.retryable

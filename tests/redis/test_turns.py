@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, queue, record, turns
+from rejoin.shared import deleted, keys, queue, record, turns
 from rejoin.shared.errors import Busy, NotFound, Unavailable
 from rejoin.shared.request import StoredRequest
 from rejoin.shared.turns import IfBusy, Placed, Waiting
@@ -138,8 +138,8 @@ async def test_a_conversation_is_its_owners_alone(any_redis: Redis) -> None:
         with pytest.raises(NotFound):
             await placed(any_redis, "c", "b", owner="another", make=make)
     assert await order(any_redis, "c") == ["a"]
-    assert await turns.owner_of(any_redis, "c") == "me"
-    assert await turns.owner_of(any_redis, "d") is None
+    assert await deleted.owner_of(any_redis, "c") == "me"
+    assert await deleted.owner_of(any_redis, "d") is None
 
 
 async def test_a_conversation_known_elsewhere_goes_on_after_its_newest(any_redis: Redis) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import ending, keys, log, queue, record, turns
+from rejoin.shared import deleted, ending, keys, log, queue, record, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.ids import new_message_id
@@ -157,7 +157,7 @@ async def test_a_place_that_redis_lost_is_given_again(any_redis: Redis) -> None:
     await any_redis.delete(keys.turns(conversation_id), keys.conversation(conversation_id))
     assert await look(any_redis) == 1
     assert await order(any_redis, conversation_id) == ids
-    assert await turns.owner_of(any_redis, conversation_id) == ""
+    assert await deleted.owner_of(any_redis, conversation_id) == ""
     again = await placed(any_redis, conversation_id, "new")
     assert again.parent_id == ids[-1]
 
