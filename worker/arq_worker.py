@@ -173,9 +173,7 @@ class LeasedWorker(Worker):
         token, asked_at = secrets.token_hex(8), time.monotonic()
         for message_id, job in (await self._lease(token, free)).items():
             if message_id in self.tasks:
-                # Our own lease ended while we could not renew it, and we took the job again: the
-                # old run stops, and the job comes back when this lease ends.
-                self._lease_lost(message_id)
+                self._take_again(message_id, token)
                 continue
             self._leases.held[message_id] = token
             self._leased[message_id] = _Leased(job, asked_at)
@@ -247,6 +245,18 @@ class LeasedWorker(Worker):
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_STOP_SECONDS)
+
+    def _take_again(self, message_id: str, token: str) -> None:
+        """Let a run go on under a new lease: its own ended while it could not be renewed.
+
+        If another worker had the job in between, the log refuses what this run appends.
+        """
+        run = self._runs.get(message_id)
+        if run is None or run.over:
+            self._lease_lost(message_id)  # the job comes back when this lease ends
+        else:
+            self._leases.held[message_id] = token
+            run.leased_again(token)
 
     def _forget(self, message_id: str) -> None:
         self._leases.held.pop(message_id, None)

@@ -80,6 +80,10 @@ class Run:
         """Stop the run; the first reason that is not for another try counts."""
         self._stoppable.stop(reason)
 
+    def leased_again(self, job_token: str) -> None:
+        """Go on under another lease of this worker's on the job."""
+        self._job_token = job_token
+
     async def run(self) -> None:
         """Run the message to its end, or as far as it may; see to its job either way.
 

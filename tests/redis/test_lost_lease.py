@@ -206,18 +206,28 @@ async def test_a_stop_while_the_log_is_taken_up_again_is_heeded(
     await asyncio.gather(appending, return_exceptions=True)
 
 
-async def test_our_own_expired_lease_taken_again_stops_the_old_run_and_starts_anew(
+async def test_our_own_expired_lease_taken_again_lets_the_run_go_on(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    provider = ScriptedProvider([*texts("half"), SILENCE], answer("whole"))
+    go = asyncio.Event()
+    provider = ScriptedProvider([*texts("half "), go, *answer("whole")], answer("other"))
     async with worker_on(clean_redis_url, provider, lease_seconds=0.5) as only:
         message_id = await post(redis, model=SCRIPT)
         await until_events(redis, message_id, 2)
+        before = await cast(Awaitable[bytes], redis.hget(keys.OWNERS, message_id))
+
+        async def taken_again() -> bool:
+            return before != await cast(Awaitable[bytes], redis.hget(keys.OWNERS, message_id))
+
         async with only_no_renewals(only):
             await redis.zincrby(keys.QUEUE, -60_000, message_id)
-            await until_true(lambda: provider.open == 0)
+            await until(taken_again)
+        go.set()
         frames = await until_ended(redis, message_id)
-    assert fold(frames).text == "whole"
+    message = fold(frames)
+    assert message.text == "half whole"
+    assert len(message.attempts) == 1
+    assert await place(redis, message_id) == (None, None, False)
 
 
 class only_no_renewals:  # noqa: N801  read as a function
