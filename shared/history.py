@@ -12,7 +12,7 @@ from rejoin.shared.fold import Message
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.spent import attempts_of
-from rejoin.shared.tool_calls import calls_of
+from rejoin.shared.tool_calls import CallState, calls_of
 
 _OF_ITS_OWN = ("model", "turns", "metadata", "parent_id")  # columns, or rows, of their own
 
@@ -122,17 +122,19 @@ def _steps(message: Message, calls: Sequence[StoredCall]) -> Sequence[StoredStep
 
 def calls_in(message: Message) -> list[StoredCall]:
     """Return the tool calls of a message so far, each with how far it came."""
-    return [
-        StoredCall(
-            call.tool_call_id,
-            call.step,
-            call.name,
-            call.arguments,
-            result=call.result,
-            error=call.error,
-            ended=call.ended is not None,
-            needs=call.waits if call.ended is None and not call.started else None,
-            running=call.started and call.ended is None,
-        )
-        for call in calls_of(message)
-    ]
+    return [stored_call(call) for call in calls_of(message)]
+
+
+def stored_call(call: CallState) -> StoredCall:
+    """Return a call, and how far it came, as the history has it."""
+    return StoredCall(
+        call.tool_call_id,
+        call.step,
+        call.name,
+        call.arguments,
+        result=call.result,
+        error=call.error,
+        ended=call.ended is not None,
+        needs=call.waits if call.ended is None and not call.started else None,
+        running=call.started and call.ended is None,
+    )

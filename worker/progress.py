@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from rejoin.shared.db.rows import StoredCall
 from rejoin.shared.events import FinishReason
 from rejoin.shared.fold import Fields, Kept, Message
+from rejoin.shared.history import stored_call
 from rejoin.shared.tool_calls import CallState, calls_of
 from rejoin.shared.tool_events import ToolError, ToolResult
 from rejoin.worker.answered import AnsweredStep
@@ -121,15 +121,4 @@ def _answered(
     thinking: Sequence[Mapping[str, object]],
     calls: Iterable[CallState],
 ) -> AnsweredStep:
-    stored = [
-        StoredCall(
-            call.tool_call_id,
-            call.step,
-            call.name,
-            call.arguments,
-            result=call.result,
-            error=call.error,
-        )
-        for call in calls
-    ]
-    return AnsweredStep(text, model, thinking, stored)
+    return AnsweredStep(text, model, thinking, list(map(stored_call, calls)))
