@@ -1,12 +1,11 @@
 """The guide's agents, as the guide has them."""
 
-import json
 import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from redis.asyncio import Redis
@@ -16,6 +15,7 @@ from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
 from rejoin.worker.agents.loading import load_agents
 from tests.support.in_process import until_ended, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import LIFE, accept, claim, enqueue, post
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "how-to"
@@ -31,14 +31,6 @@ def _python_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(sys.modules) - before:
         if name.startswith("rejoin_user_"):
             del sys.modules[name]
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
 
 
 async def log_of(url: str, redis: Redis, file: Path, model: str, text: str) -> list[Frame]:

@@ -1,7 +1,6 @@
 """An agent of the user's own as a model: what it says, how it fails, how it is stopped."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from rejoin.worker.agents import (
 )
 from rejoin.worker.providers.base import FinishChunk, UsageChunk
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import post, until_true
 from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 
@@ -44,14 +44,6 @@ REFUSED: Final = ProviderError(
 
 def named(function: Callable[[Run], Words]) -> Agent:
     return agent(name="mine")(function)
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
 
 
 async def log_of(

@@ -1,9 +1,8 @@
 """A worker is lost at any event of an agent's message: it goes on from the last checkpoint."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +18,7 @@ from rejoin.worker.agents import Agent, Data, Run, Said, Step, agent
 from rejoin.worker.providers.base import UsageChunk
 from rejoin.worker.tools.base import OnUnknownOutcome
 from tests.support.in_process import SCRIPT, until_ended, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import LIFE, accept, claim, enqueue, post, until
 from tests.support.scripted_provider import ScriptedProvider, answer
 from tests.support.tools import PlainTool
@@ -52,14 +52,6 @@ def worker_agent(runs: list[Run]) -> Agent:
         yield "end"
 
     return mine
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
 
 
 def model() -> ScriptedProvider:

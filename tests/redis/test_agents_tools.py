@@ -14,7 +14,6 @@ from rejoin.shared.asks import Answer, Kind
 from rejoin.shared.errors import ToolError
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
-from rejoin.shared.record import Status
 from rejoin.shared.request import ToolDefinition
 from rejoin.shared.tool_calls import open_calls
 from rejoin.worker.agents import Agent, Run, Said, Step, agent
@@ -23,9 +22,12 @@ from rejoin.worker.calls import Waiting
 from rejoin.worker.providers.base import ToolCall, ToolCallChunk, UsageChunk
 from rejoin.worker.tools.base import Call, OnUnknownOutcome
 from tests.support.in_process import SCRIPT, RunningWorker, until_ended, worker_on
-from tests.support.messages import LIFE, place, post, until, until_true
+from tests.support.logs import data, names
+from tests.support.messages import post, until, until_true
 from tests.support.scripted_provider import ScriptedProvider, answer
 from tests.support.tools import PlainTool, call, calling
+from tests.support.waits import say_and_wake as say
+from tests.support.waits import until_parked
 
 Words = AsyncGenerator[Said, None]
 
@@ -35,14 +37,6 @@ CLIENTS: Final = ToolDefinition("ask", "asks", {"type": "object"})
 
 def named(function: Callable[[Run], Words]) -> Agent:
     return agent(name="mine")(function)
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
 
 
 async def log_of(
@@ -229,25 +223,6 @@ async def test_a_model_and_its_tools_in_a_loop(clean_redis_url: str, redis: Redi
 
 
 # Waiting.
-
-
-async def until_parked(redis: Redis, message_id: str) -> list[Frame]:
-    """Wait until the message waits and its job is given back; its log."""
-
-    async def parked() -> bool:
-        found = await record.load(redis, message_id)
-        job = await place(redis, message_id)
-        waits = found is not None and found.status is Status.WAITING
-        return waits and job.owner is None and (job.due_in_ms or 0) > 0
-
-    await until(parked)
-    return await log.read_all(redis, message_id)
-
-
-async def say(redis: Redis, message_id: str, call_id: str, said: Answer) -> None:
-    """Answer a call, as the API does."""
-    await waiting.answer(redis, message_id, call_id, said, life_seconds=LIFE)
-    await queue.wake(redis, message_id)
 
 
 def waits_of(frames: Sequence[Frame]) -> list[str]:

@@ -1,7 +1,6 @@
 """A message with tools: model call, tools side by side, model call, to the end."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,20 +26,13 @@ from rejoin.worker.providers.base import (
 )
 from rejoin.worker.tools.base import Call
 from tests.support.in_process import SCRIPT, until_ended, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import accept, enqueue, post, until_true
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
 
 OTHER = "script/y"
 BROKE = ProviderError("gone", code="provider_unavailable", retryable=True)
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
 
 
 async def run(

@@ -1,7 +1,6 @@
 """A worker is lost at any event of a message with tools: what was done stays done."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -25,6 +24,7 @@ from rejoin.worker.providers.base import (
 )
 from rejoin.worker.tools.base import Call, OnUnknownOutcome
 from tests.support.in_process import SCRIPT, until_ended, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import LIFE, accept, claim, enqueue, post, until, until_true
 from tests.support.scripted_provider import ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
@@ -49,14 +49,6 @@ class ByStep(ScriptedProvider):
         self._scripts = [*self.calls, steps[done]]
         async with super().stream(request) as chunks:
             yield chunks
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
 
 
 async def whole_log(url: str, redis: Redis, tool: PlainTool) -> list[Frame]:

@@ -1,8 +1,7 @@
 """A message that waits for a person or a client: without a worker, until it is answered."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -15,45 +14,20 @@ from rejoin.shared.ending import Ender
 from rejoin.shared.events import FinishReason
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame
-from rejoin.shared.record import Status
 from rejoin.shared.request import ToolDefinition
 from rejoin.shared.tool_calls import open_calls
 from rejoin.worker.providers.base import Turn
 from rejoin.worker.tools.base import OnUnknownOutcome
 from tests.support.in_process import SCRIPT, RunningWorker, until_ended, worker_on
-from tests.support.messages import LIFE, accept, claim, enqueue, place, post, until, until_true
+from tests.support.logs import data, names
+from tests.support.messages import LIFE, accept, claim, enqueue, post, until, until_true
 from tests.support.scripted_provider import ScriptedProvider, answer
 from tests.support.tools import PlainTool, call, calling
+from tests.support.waits import say_and_wake as say
+from tests.support.waits import until_parked
 
 YES, NO = Answer(Kind.APPROVE, value=True), Answer(Kind.APPROVE, value=False)
 CLIENTS: Final = ToolDefinition("ask", "asks", {"type": "object"})
-
-
-def names(frames: Sequence[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
-
-
-def data(frames: Sequence[Frame], name: str) -> list[dict[str, Any]]:
-    return [json.loads(frame.json) for frame in frames if frame.name == name]
-
-
-async def until_parked(redis: Redis, message_id: str) -> list[Frame]:
-    """Wait until the message waits and its job is given back; its log."""
-
-    async def parked() -> bool:
-        found = await record.load(redis, message_id)
-        job = await place(redis, message_id)
-        waits = found is not None and found.status is Status.WAITING
-        return waits and job.owner is None and (job.due_in_ms or 0) > 0
-
-    await until(parked)
-    return await log.read_all(redis, message_id)
-
-
-async def say(redis: Redis, message_id: str, call_id: str, said: Answer) -> None:
-    """Answer a call, as the API does."""
-    await waiting.answer(redis, message_id, call_id, said, life_seconds=LIFE)
-    await queue.wake(redis, message_id)
 
 
 def sure(**fields: Any) -> PlainTool:

@@ -17,6 +17,7 @@ from rejoin.shared.record import Status
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.providers.base import Chunk, ModelRequest, TextChunk
 from tests.support.in_process import SCRIPT, halfway, until_ended, until_events, worker_on
+from tests.support.logs import names
 from tests.support.messages import accept, enqueue, place, post, until, until_true
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
 
@@ -24,10 +25,6 @@ from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, t
 def told(frames: list[Frame]) -> list[tuple[str, dict[str, object]]]:
     """Names and data of a log, without what differs from run to run."""
     return [(frame.name, json.loads(frame.json)) for frame in frames]
-
-
-def names(frames: list[Frame]) -> list[str]:
-    return [frame.name for frame in frames]
 
 
 async def test_a_message_runs_from_start_to_done(clean_redis_url: str, redis: Redis) -> None:

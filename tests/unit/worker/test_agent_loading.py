@@ -1,9 +1,7 @@
 """Declaring agents, and loading them from files and modules."""
 
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -27,25 +25,7 @@ async def words(run: Run) -> AsyncGenerator[Said, None]:
     yield "so"
 
 
-@pytest.fixture(autouse=True)
-def _python_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("rejoin_user_", "users_")):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def made(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(dedent(text), encoding="utf-8")
-        return path
-
-    return made
+pytestmark = pytest.mark.usefixtures("python_as_it_was")
 
 
 def refused(*entries: str) -> str:

@@ -1,9 +1,7 @@
 """Loading tools: from files and modules, each once, and what is said where it cannot be done."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -23,27 +21,7 @@ def search(query: str) -> str:
 """
 
 
-@pytest.fixture(autouse=True)
-def python_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forgets afterwards what a test imported, and where from; its folder is the working one."""
-    before = set(sys.modules)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith(("rejoin_user_", "users_")):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def made(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text), encoding="utf-8")
-        return path
-
-    return made
+pytestmark = pytest.mark.usefixtures("python_as_it_was")
 
 
 def names(*entries: str) -> list[str]:
