@@ -1,10 +1,8 @@
-"""The body of POST /api/messages: its fields, their bounds, and what a later version takes."""
+"""The body of POST /api/messages: its fields and their bounds."""
 
-from typing import Annotated, Literal, Never, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 
 from rejoin.api.formats import ResponseFormatBody
 from rejoin.api.parts import Content, TextContent, check_text_alone
@@ -14,15 +12,10 @@ from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.turns import IfBusy
 
 
-def _refuse(_: object) -> Never:
-    raise PydanticCustomError("later", "this version does not take it yet")
-
-
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Later = SkipJsonSchema[Annotated[None, BeforeValidator(_refuse)]]
 StopWord = Annotated[str, Field(min_length=1)]
 
 
@@ -84,8 +77,10 @@ class MessageBody(BaseModel):
         Field(max_length=16),
     ] = None
     tools: ToolList | None = None
-
-    recover: Later = None
+    recover: Annotated[
+        Literal["restart", "continue"] | None,
+        Field(description="After a break: do the step again (restart), or go on from its text"),
+    ] = None
 
 
 def to_request(fields: dict[str, object], *, default_model: str | None) -> StoredRequest:
@@ -118,6 +113,7 @@ def to_request(fields: dict[str, object], *, default_model: str | None) -> Store
         parent_id=body.parent_id,
         regenerate=body.regenerate,
         tools=body.tools or [],
+        recover=body.recover or "restart",
     )
 
 

@@ -23,6 +23,8 @@ RejoinError
 └── SettingsError           a setting is wrong: its name, how to mend it
 """
 
+from rejoin.shared.rate_limits import RateLimits
+
 
 class RejoinError(Exception):
     """The root: whatever Rejoin raises on purpose."""
@@ -127,7 +129,7 @@ class ProviderError(RejoinError):
 
     `code` is one of PROTOCOL.md's `failed` codes, `retryable` whether the same call may succeed
     later, `status` the provider's HTTP status or None. The text is shown to clients: it never
-    holds a key or a header.
+    holds a key or a header. `limits` is what its headers said of the key's limits, if anything.
     """
 
     def __init__(
@@ -138,8 +140,10 @@ class ProviderError(RejoinError):
         retryable: bool,
         status: int | None = None,
         retry_after_seconds: float | None = None,
+        limits: RateLimits | None = None,
     ) -> None:
         super().__init__(detail)
+        self.limits = limits
         self.code = code
         self.retryable = retryable
         self.status = status

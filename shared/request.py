@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from rejoin.shared import content
 from rejoin.shared.content import Content, chars_of
 from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.events import dumps
+
+Recover = Literal["restart", "continue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class StoredRequest:
     begin one. `turns` are the caller's own; with `regenerate` there are none, and the message
     answers the same turn as the one that it names. `beside` is the message with which the parent
     was sent, where that is a turn that was not saved yet: only that one's request has it.
-    `tools` are names of registered ones, and definitions of the client's own.
+    `tools` are names of registered ones, and definitions of the client's own. `recover` is what
+    becomes of a step that broke off: it is done again, or its partial text is gone on with.
     """
 
     model: str
@@ -70,6 +74,7 @@ class StoredRequest:
     regenerate: str | None = None
     beside: str | None = None
     tools: list[str | ToolDefinition] = field(default_factory=list)
+    recover: Recover = "restart"
 
     def encode(self) -> str:
         """Return it as JSON."""

@@ -14,10 +14,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rejoin.shared.errors import SettingsError
+from rejoin.shared.providers import REGISTRY
 
 SETTING: Final = "REJOIN_SETTINGS_FILE"
 
 _MOST_NAME_CHARS: Final = 32
+_PROVIDERS: Final = frozenset(entry.name for entry in REGISTRY)
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*")  # "__" parts it from a tool's name
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -47,12 +49,49 @@ class McpServer(BaseModel):
         return self
 
 
+class Quota(BaseModel):
+    """One `[quota.PROVIDER]`: what all workers together ask of the provider's key; None: no bound.
+
+    `tokens_per_minute` counts what is sent and what is answered.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    requests_at_once: Annotated[int, Field(ge=1)] | None = None
+
+
 class SettingsFile(BaseModel):
-    """What the file says. Frozen: a process reads it once, at its start."""
+    """What the file says. Frozen: a process reads it once, at its start.
+
+    `fallbacks` has, by model, those to go on with where a request names none of its own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     mcp: dict[str, McpServer] = {}
+    fallbacks: dict[str, Annotated[list[str], Field(max_length=8)]] = {}
+    quota: dict[str, Quota] = {}
+
+    @model_validator(mode="after")
+    def _models_of_fallbacks(self) -> Self:
+        for model, others in self.fallbacks.items():
+            for one in (model, *others):
+                provider, _, name = one.partition("/")
+                if not name or provider not in _PROVIDERS:
+                    raise ValueError(f"[fallbacks] {model!r}: {one!r} is no `provider/name`")
+            if model in others:
+                raise ValueError(f"[fallbacks] {model!r}: it is its own fallback")
+        return self
+
+    @model_validator(mode="after")
+    def _providers_of_quotas(self) -> Self:
+        for name in self.quota:
+            if name not in _PROVIDERS:
+                known = ", ".join(sorted(_PROVIDERS))
+                raise ValueError(f"[quota.{name}]: there is no such provider, but {known}")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -120,6 +159,10 @@ def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
     path = [str(part) for part in where]
     if not path:
         return said
+    if path[0] == "fallbacks":
+        return f"[fallbacks] {' '.join(path[1:2])}: it is a list of at most 8 models"
+    if path[0] == "quota":
+        return _quota_fault(path, kind, said)
     if path[0] != "mcp":
         return f"{path[0]} is no table of it{_hint(path[0], SettingsFile)}"
     if len(path) < len(("mcp", "NAME", "key")):
@@ -129,6 +172,15 @@ def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
         return f"{table} {key} is no key of it{_hint(key, McpServer)}"
     if key == "needs_approval":
         said = "it is true, false or a list of the server's tool names"
+    return f"{table} {key}: {said}"
+
+
+def _quota_fault(path: list[str], kind: str, said: str) -> str:
+    if len(path) < len(("quota", "PROVIDER", "key")):
+        return f"[{'.'.join(path)}]: it has tables, [quota.PROVIDER]"
+    table, key = f"[quota.{path[1]}]", path[2]
+    if kind == "extra_forbidden":
+        return f"{table} {key} is no key of it{_hint(key, Quota)}"
     return f"{table} {key}: {said}"
 
 

@@ -104,6 +104,7 @@ async def _serve(
             database,
             tools=tools,
             agents=agents,
+            file=file,
         )
         stack.push_async_callback(kit.validation.aclose)
         worker = LeasedWorker(kit, arq_redis, blocking, url)

@@ -8,16 +8,13 @@ So has, once for each model, an answer that does not fit the JSON schema it was 
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from dataclasses import replace
-from typing import Final
 
 from rejoin.shared.catalogue import is_agent
 from rejoin.shared.clock import now_ms
-from rejoin.shared.errors import LogRefused, NotFound, ProviderError
-from rejoin.shared.events import Failed, FinishReason, Retry, Usage
+from rejoin.shared.errors import NotFound, ProviderError
+from rejoin.shared.events import Failed, FinishReason, Retry
 from rejoin.worker.agents.run import AgentRun
 from rejoin.worker.answered import AnsweredStep
 from rejoin.worker.attempt import Attempt, begin
@@ -25,7 +22,6 @@ from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Known, Waiting
 from rejoin.worker.context import Context
-from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.failures import (
     DEADLINE,
     HISTORY_GONE,
@@ -33,18 +29,15 @@ from rejoin.worker.failures import (
     another_model_may,
     failure_of,
     may_do_better,
-    timeout_of,
     unknown_agent,
 )
 from rejoin.worker.kit import Kit
+from rejoin.worker.model_calling import ModelCalling
 from rejoin.worker.offered import Offered
 from rejoin.worker.progress import Progress
-from rejoin.worker.providers.base import ModelRequest, Turn
+from rejoin.worker.providers.base import ModelRequest
 from rejoin.worker.step import Step
-from rejoin.worker.stopping import Stop, Stoppable, Stopped
-from rejoin.worker.structured import correction, misfit
-
-_NOTHING: Final = Usage()
+from rejoin.worker.stopping import Stop, Stoppable
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +64,7 @@ class Asking:
         # By model; what the log tells of a run that was lost, and then this one's own.
         self._rejected = dict(attempt.before.rejected)
         self._models = _models(attempt)
+        self._calling = ModelCalling(kit, stoppable, self.bill, lambda: self.left_seconds)
 
     @property
     def progress(self) -> Progress:
@@ -125,7 +119,9 @@ class Asking:
         failures = 0
         while True:
             rejected = self._rejected.get(model)
-            shown = [] if rejected is None else await self._correction(rejected)
+            shown = (
+                [] if rejected is None else await self._calling.correction(self.attempt, rejected)
+            )
             try:
                 async with self._stoppable, asyncio.timeout(self.left_seconds):
                     steps = self._shown_steps(model)
@@ -142,7 +138,7 @@ class Asking:
             number = len(self.progress.steps) + 1
             call = self.call = Step(request, model, number, texts, taken)
             try:
-                failure = await self._call(model, call)
+                failure = await self._calling.call(self.attempt, model, call)
                 if failure is None:
                     return call
                 if not may_do_better(failure) or rejected is not None:
@@ -174,81 +170,7 @@ class Asking:
         if ended is not None:
             return ended
         run.step.texts = [*(step.text for step in self.progress.steps), *(run.step.texts or ())]
-        return await self._misfit(run.step, FinishReason.STOP) or run.step
-
-    async def _call(self, model: str, call: Step) -> Failed | None:
-        """Make one call; None: it gave an answer, or calls of tools, that are in the log now.
-
-        Raises:
-            ProviderError: it failed in a way that may be worth another try.
-            Stopped, LogRefused: as `step`.
-        """
-        settings = self._kit.settings
-        deadlines = Deadlines(
-            self._stoppable,
-            first_token_seconds=settings.timeout_first_token,
-            idle_seconds=settings.timeout_idle,
-            total_seconds=self.left_seconds,
-        )
-        before = self.progress.text_chars
-        try:
-            provider, name = self._kit.providers.find(model)
-            call.request = replace(call.request, model=name)
-            finish_reason = await call.run(
-                provider, self.attempt.writer, self._stoppable, deadlines
-            )
-        except Stopped as stopped:
-            self._spend(call)
-            if (error := timeout_of(stopped.reason)) is None:
-                raise
-            self._stoppable.forgive()
-            raise error from stopped
-        except (ProviderError, LogRefused):
-            self._spend(call, refused=not (call.gave or call.called))
-            raise
-        except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
-            _log.exception("message %s: the adapter of %s failed", self._message_id, model)
-            self._spend(call)
-            return INTERNAL
-        finally:
-            self.progress.text_chars = before + call.text_chars
-        if call.called:
-            self._spend(call)
-            used = self.bill.tell() or _NOTHING
-            self.progress.present = call.end(self.attempt.writer, used)
-            return None
-        return await self._misfit(call, finish_reason)
-
-    async def _misfit(self, call: Step, finish_reason: FinishReason) -> Failed | None:
-        """The failure of an answer that does not fit its JSON schema, where it is to fit one."""
-        wanted = self.attempt.request.response_format
-        if wanted is None or call.texts is None:
-            return None
-        self._stoppable.forgive()  # of a provider that had finished and did not close
-        failure: Failed | None = None
-        try:
-            async with self._stoppable, asyncio.timeout(self.left_seconds):
-                text = "".join(call.texts)
-                failure = await misfit(self._kit.validation, wanted, text, finish_reason)
-        except TimeoutError:
-            failure = DEADLINE
-        except OSError:
-            _log.exception("message %s could not be validated", self._message_id)
-            failure = INTERNAL
-        except Stopped:
-            self._spend(call)
-            raise
-        if failure is not None:
-            self._spend(call)
-        return failure
-
-    async def _correction(self, rejected: str) -> list[Turn]:
-        wanted = self.attempt.request.response_format
-        if wanted is not None:
-            with contextlib.suppress(TimeoutError):  # the call's own deadline ends the message
-                async with self._stoppable, asyncio.timeout(self.left_seconds):
-                    return await correction(self._kit.validation, wanted, rejected)
-        return []
+        return await self._calling.misfit(self.attempt, run.step, FinishReason.STOP) or run.step
 
     async def _take_up_again(
         self, model: str, call: Step, error: ProviderError, pause: float
@@ -280,15 +202,6 @@ class Asking:
         if self.attempt.claim.cancel_asked:
             # The text so far stays, and another model's must not be joined to it.
             self._stoppable.stop(Stop.CANCELLED)
-
-    def _spend(self, call: Step, *, refused: bool = False) -> None:
-        """Add what a call used; refused before it gave anything it is not billed."""
-        if call.called_at is None:
-            return
-        if refused and call.reported is None:
-            self.bill.refused()
-        else:
-            self.bill.add(call.usage)
 
 
 def _models(attempt: Attempt) -> list[str]:

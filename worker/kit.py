@@ -12,6 +12,7 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.settings import Settings
+from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.agents.registry import Agents
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
@@ -40,6 +41,7 @@ class Kit:
     openings: Openings = field(default_factory=Openings)
     tools: Tools = field(default_factory=Tools)
     agents: Agents = field(default_factory=Agents)
+    file: SettingsFile = field(default_factory=SettingsFile)
 
     @property
     def ender(self) -> Ender:

@@ -45,6 +45,10 @@ class ScriptedProvider:
                 self.given += 1
                 yield line
 
+    def continues(self, model: str) -> bool:
+        """It begins anew."""
+        return False
+
     async def aclose(self) -> None:
         """Nothing is kept."""
 

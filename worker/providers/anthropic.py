@@ -63,6 +63,10 @@ class AnthropicProvider:
             chunks = self._chunks(request, made, response, stack)
             yield await stack.enter_async_context(aclosing(chunks))
 
+    def continues(self, model: str) -> bool:
+        """Not yet."""
+        return False
+
     async def models(self) -> list[ListedModel]:
         """The models that the server lists.
 

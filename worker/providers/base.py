@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from rejoin.shared.content import Content, chars_of
 from rejoin.shared.events import FinishReason
 from rejoin.shared.own_lists import ListedModel as ListedModel
+from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.request import ResponseFormat
 
 
@@ -147,6 +148,13 @@ class UsageChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsChunk:
+    """What the provider's headers say of its key's limits, before anything else of the answer."""
+
+    limits: RateLimits
+
+
+@dataclass(frozen=True, slots=True)
 class FinishChunk:
     """The model ended by itself. A stream without one broke off, whatever else it sent."""
 
@@ -164,6 +172,7 @@ Chunk = (
     | WorkingChunk
     | ToolCallChunk
     | UsageChunk
+    | LimitsChunk
     | FinishChunk
 )
 
@@ -180,6 +189,12 @@ class Provider(Protocol):
         Raises:
             ProviderError: with a code of PROTOCOL.md; a stream that stops without a finish
                 reason is `provider_protocol`.
+        """
+
+    def continues(self, model: str) -> bool:
+        """Whether this model goes on with the text of a last turn that is an assistant's.
+
+        It then gives what follows that text, and nothing of it again.
         """
 
     async def models(self) -> list[ListedModel]:

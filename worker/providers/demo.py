@@ -52,6 +52,10 @@ class DemoProvider:
         async with aclosing(_echo(request, rate)) as chunks:
             yield chunks
 
+    def continues(self, model: str) -> bool:
+        """Never: it begins anew."""
+        return False
+
     async def models(self) -> list[ListedModel]:
         """List nothing: the catalogue has its one model."""
         return []

@@ -73,6 +73,10 @@ class CompatibleProvider:
         """
         return openai_models.read_models(await self.get("/models"), "data", openai_models.plain)
 
+    def continues(self, model: str) -> bool:
+        """Not by this API itself; a provider's own way may."""
+        return False
+
     async def models(self) -> list[ListedModel]:
         """The models that the server lists, within MODELS_SECONDS.
 

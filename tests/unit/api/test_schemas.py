@@ -10,7 +10,6 @@ from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.turns import IfBusy
 
-LATER = ("recover",)
 ID = "01980000-0000-7000-8000-000000000001"
 
 
@@ -86,12 +85,6 @@ def test_what_to_regenerate_brings_no_turn_and_no_model_of_its_own() -> None:
     made = to_request({"regenerate": ID}, default_model="demo/echo")
     assert made == StoredRequest("", [], regenerate=ID)
     assert to_request({"regenerate": ID, "model": "a/b"}, default_model=None).model == "a/b"
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_a_field_of_a_later_version_is_named_even_when_null(name: str) -> None:
-    for value in (None, "x", []):
-        assert refused(**{name: value}) == [([name], "this version does not take it yet")]
 
 
 @pytest.mark.parametrize(
