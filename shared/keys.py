@@ -15,6 +15,8 @@ RETENTION: Final = "rejoin:retention"  # string: the worker whose turn it is to 
 REAPER: Final = "rejoin:reaper"  # string: the worker whose turn it is to look for lost messages
 LISTS: Final = "rejoin:lists"  # string: the worker whose turn it is to ask for models
 REGISTERED: Final = "rejoin:registered"  # zset: a tool or an agent, when a worker last had it
+# hash: a model that failed, until when it is left alone and why (shared/cooling.py)
+COOLING: Final = "rejoin:cooling"
 CANCELS: Final = "rejoin:cancels"  # channel: ids of messages that someone cancels
 
 

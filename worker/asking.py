@@ -22,15 +22,16 @@ from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Known, Waiting
 from rejoin.worker.context import Context
+from rejoin.worker.continuing import CONTINUE, continuation, refuses
 from rejoin.worker.failures import (
     DEADLINE,
     HISTORY_GONE,
-    INTERNAL,
     another_model_may,
     failure_of,
     may_do_better,
     unknown_agent,
 )
+from rejoin.worker.fallback import Choice, Fallback
 from rejoin.worker.kit import Kit
 from rejoin.worker.model_calling import ModelCalling
 from rejoin.worker.offered import Offered
@@ -63,7 +64,10 @@ class Asking:
         self._known = known
         # By model; what the log tells of a run that was lost, and then this one's own.
         self._rejected = dict(attempt.before.rejected)
+        self._refused = set[str]()  # models that refuse to go on with a partial text
         self._models = _models(attempt)
+        self._others = list[str]()  # those that may follow the present one
+        self._fallback = Fallback(kit, self._message_id)
         self._calling = ModelCalling(kit, stoppable, self.bill, lambda: self.left_seconds)
 
     @property
@@ -99,24 +103,27 @@ class Asking:
             Stopped: somebody, or a deadline, stopped it.
             LogRefused: the log takes no more.
         """
-        failure: Failed | None = None
-        for place, model in enumerate(self._models):
-            if failure is not None:
-                await self._begin_again(model, failure.code)
-            asked = await self._ask(model)
+        left, reason = self._models, ""
+        while True:
+            choice = await self._fallback.choose(left)
+            model, passed = left[choice.place], left[: choice.place]
+            # One that is left alone is better than none, once the others have failed.
+            self._others = [*left[choice.place + 1 :], *passed]
+            if reason or choice.reason is not None:
+                await self._begin_again(model, reason or choice.reason or "")
+            asked = await self._ask(model, choice)
             if not isinstance(asked, Failed):
-                self._models = self._models[place:]
+                self._models = [model, *self._others]
                 self._rejected = {}
                 return asked
-            failure = asked
-            if not another_model_may(failure):
-                break
-        return failure or INTERNAL
+            if not self._others or not another_model_may(asked):
+                return asked
+            left, reason = self._others, asked.code
 
-    async def _ask(self, model: str) -> Step | Waiting | Failed:
+    async def _ask(self, model: str, choice: Choice) -> Step | Waiting | Failed:
         """Ask one model, up to REJOIN_PROVIDER_RETRIES times, or run an agent, once."""
-        tries = self._kit.settings.provider_retries
-        failures = 0
+        tries = 1 if choice.on_trial else self._kit.settings.provider_retries
+        failures, seen = 0, self._fallback.seen(model)
         while True:
             rejected = self._rejected.get(model)
             shown = (
@@ -124,8 +131,11 @@ class Asking:
             )
             try:
                 async with self._stoppable, asyncio.timeout(self.left_seconds):
-                    steps = self._shown_steps(model)
-                    request = await self._context.model_request(model, steps, shown)
+                    steps, partial = self._shown_steps(model), self.progress.partial
+                    going_on = await continuation(
+                        self._kit.providers, model, partial, self.attempt.request.reasoning_effort
+                    )
+                    request = await self._context.model_request(model, steps, shown, going_on)
             except NotFound:
                 return HISTORY_GONE
             except TimeoutError:
@@ -137,9 +147,13 @@ class Asking:
             taken = self._known.started | self._known.ended.keys() | self.progress.call_ids
             number = len(self.progress.steps) + 1
             call = self.call = Step(request, model, number, texts, taken)
+            call.recovers = self.attempt.request.recover == CONTINUE
+            if going_on is not None:
+                call.partial, call.seam = going_on.text, going_on.seam()
             try:
                 failure = await self._calling.call(self.attempt, model, call)
                 if failure is None:
+                    await self._fallback.answered(model, seen)
                     return call
                 if not may_do_better(failure) or rejected is not None:
                     return failure
@@ -147,10 +161,21 @@ class Asking:
                 await self._begin_again(model, failure.code)
                 failures = 0
             except ProviderError as error:
+                if going_on is not None and not call.gave and refuses(error):
+                    self._refused.add(model)
+                    await self._begin_again(model, error.code)
+                    continue
                 failures += 1
                 pause = pause_seconds(failures, error.retry_after_seconds)
-                if not error.retryable or failures == tries or pause >= self.left_seconds:
-                    return failure_of(error)
+                if (
+                    not error.retryable
+                    or failures == tries
+                    or pause >= self.left_seconds
+                    or await self._fallback.rather_than_wait(pause, self._others)
+                ):
+                    failure, after = failure_of(error), error.retry_after_seconds
+                    await self._fallback.failed(model, failure, after, seen=seen)
+                    return failure
                 await self._take_up_again(model, call, error, pause)
 
     def _shown_steps(self, model: str) -> list[AnsweredStep]:
@@ -197,6 +222,7 @@ class Asking:
             model=model,
             reason=reason,
             used=self.bill.tell(),
+            anew=model in self._refused,
         )
         self.call = None  # what it gave is taken back, or is in the new attempt's progress
         if self.attempt.claim.cancel_asked:

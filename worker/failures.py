@@ -12,12 +12,29 @@ _TOO_LATE: Final = {
     Stop.IDLE: "the provider fell silent",
 }
 
-# What stands in the way of one model alone, though to ask it again is of no use.
+# What no model could do better: the request is bad, or the message is over.
+_OF_ALL_MODELS: Final = frozenset(
+    {
+        FailureCode.INVALID_REQUEST,
+        FailureCode.INVALID_OUTPUT,
+        FailureCode.DEADLINE_EXCEEDED,
+        FailureCode.ATTEMPTS_EXHAUSTED,
+    }
+)
+# What the next message would meet as well. An answer that is refused for what was asked is none.
 _OF_THE_MODEL: Final = frozenset(
     {
-        FailureCode.AUTHENTICATION,
-        FailureCode.RATE_LIMITED,  # no money left
+        FailureCode.PROVIDER_UNAVAILABLE,
+        FailureCode.PROVIDER_TIMEOUT,
+        FailureCode.PROVIDER_PROTOCOL,
+        FailureCode.RATE_LIMITED,
+    }
+)
+_OF_THE_MESSAGE: Final = frozenset(
+    {
         FailureCode.CONTEXT_LENGTH_EXCEEDED,
+        FailureCode.CONTENT_FILTER,
+        FailureCode.INVALID_REQUEST,
     }
 )
 _NO_SUCH_MODEL: Final = 404
@@ -42,8 +59,22 @@ def failure_of(error: Exception) -> Failed:
 
 def another_model_may(failure: Failed) -> bool:
     """Whether a fallback may do what this model could not; a bad request is bad for all."""
-    if failure.retryable or failure.code in _OF_THE_MODEL:
-        return True
+    return failure.retryable or failure.code not in _OF_ALL_MODELS or _no_such_model(failure)
+
+
+def cools(failure: Failed) -> bool:
+    """Whether all messages are to leave the model alone for a while, its tries being used up."""
+    if failure.code is FailureCode.AUTHENTICATION:
+        return failure.status is not None  # else this worker alone has no key
+    return failure.code in _OF_THE_MODEL or _no_such_model(failure)
+
+
+def is_of_the_message(failure: Failed) -> bool:
+    """Whether the model refused this message alone, and so is there for others."""
+    return failure.code in _OF_THE_MESSAGE and not _no_such_model(failure)
+
+
+def _no_such_model(failure: Failed) -> bool:
     return failure.code is FailureCode.INVALID_REQUEST and failure.status == _NO_SUCH_MODEL
 
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
+from rejoin.shared.cooling import USUAL, Waits
 from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
@@ -29,7 +30,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What every run of a worker process works with."""
+    """What every run of a worker process works with.
+
+    `seen_cooling` is what the process knows of models that failed: until when they are left alone,
+    in ms by Redis' clock.
+    """
 
     settings: Settings
     redis: Redis
@@ -42,6 +47,8 @@ class Kit:
     tools: Tools = field(default_factory=Tools)
     agents: Agents = field(default_factory=Agents)
     file: SettingsFile = field(default_factory=SettingsFile)
+    seen_cooling: dict[str, int] = field(default_factory=dict)
+    cooling_waits: Waits = USUAL
 
     @property
     def ender(self) -> Ender:

@@ -32,14 +32,24 @@ class Called:
         return [call for call in self.calls if call.ended is None]
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The visible text of a model call that is not over; `thought`: it gave thinking text too."""
+
+    text: str
+    thought: bool = False
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a message came. Made from its log at a takeover, and kept up as it goes on.
 
     `text_chars` is the visible text of all of it. `present` is the step whose calls are to be
     answered; None: the next thing is a model call. `broken` are the calls of a model call that
-    is not over, where they stay in the log; `begun`: there was something of such a call.
-    `checkpoint` is what an agent noted with the last finished step.
+    is not over, where they stay in the log, and `partial` is its text, where there is more of it
+    than white space; `begun`: there was something of such a call.
+    `checkpoint` is what an agent noted with the last finished step, and `model` is that of the
+    newest attempt: what it fell back from is not asked again.
     """
 
     steps: list[AnsweredStep] = field(default_factory=list)
@@ -48,6 +58,8 @@ class Progress:
     broken: list[CallState] = field(default_factory=list)
     begun: bool = False
     checkpoint: object = None
+    partial: Partial | None = None
+    model: str | None = field(default=None, compare=False)
 
     @property
     def open_calls(self) -> list[CallState]:
@@ -65,7 +77,7 @@ class Progress:
     def finish(self, called: Called) -> None:
         """Take the present step, all of whose calls are answered, as finished."""
         self.steps.append(_answered(called.text, called.model, called.thinking, called.calls))
-        self.present = None
+        self.present = self.partial = None
 
     def checkpoint_of(self, model: str) -> object:
         """The checkpoint with which an agent goes on; None where the last step was another's."""
@@ -78,21 +90,27 @@ def progress_of(message: Message) -> Progress:
     for call in calls_of(message):
         calls.setdefault(call.step, []).append(call)
     made, texts, over = Progress(text_chars=len(message.text)), list[str](), None
+    thought = False
+    made.model = str(message.attempts[-1]["model"]) if message.attempts else None
     for event in message.kept:
         match event.name:
             case "text":
                 texts.append(str(event.fields["text"]))
+            case "reasoning":
+                thought = True
             case "tool_call" if "usage" in event.private:
                 over = event.private
             case "step":
                 own, (model, thinking) = calls.pop(len(made.steps) + 1, ()), _told(event.private)
                 made.steps.append(_answered("".join(texts), model, thinking, own))
                 made.checkpoint = event.private.get("checkpoint")
-                texts, over, made.begun = [], None, False
+                texts, over, made.begun, thought = [], None, False, False
         made.begun = made.begun or event.name in ("text", "reasoning", "tool_call")
     number = len(made.steps) + 1
     if over is None:
         made.broken = calls.get(number, [])
+        if (text := "".join(texts)).strip():
+            made.partial = Partial(text, thought)
     else:
         reason = FinishReason(str(over.get("finish_reason", FinishReason.TOOL_CALLS)))
         text, own = "".join(texts), calls.get(number, [])

@@ -21,7 +21,7 @@ class Takeover:
     `finish_reason` is that of the last finished step where the message only lacks its end, and
     `usage` what its finished steps used. `rejected`: what each model gave for the present step
     that did not fit its JSON schema. `progress` is how far the message came with what stays, and
-    `begun` whether something of the next step's model call was taken back. `waited`: that was an
+    `begun` whether there was something of the next step's model call. `waited`: that was an
     agent's, which waited for answers to its calls.
     """
 
@@ -44,17 +44,23 @@ class Takeover:
     @property
     def model(self) -> str | None:
         """The model that goes on; None: whichever was asked for."""
-        if self.progress.present is not None:
-            return self.progress.present.model or None
-        return (self.progress.steps[-1].model or None) if self.progress.steps else None
+        return self.progress.model
 
 
-def takeover_of(message: Message) -> Takeover:
-    """Return where the next attempt at a message goes on."""
+def takeover_of(message: Message, *, goes_on: bool = False) -> Takeover:
+    """Return where the next attempt at a message goes on.
+
+    `goes_on`: with the text of a call that broke off, which stays then; not where it had begun to
+    call a tool, or gave no text.
+    """
     progress = progress_of(message)
     newest, steps = message.last_event_id, message.named("step")
     if progress.present is not None:  # its tools go on, and nothing is taken back
         return Takeover(newest, newest, progress.text_chars, progress=progress)
+    if goes_on and progress.partial is not None and not progress.broken:
+        chars, begun = progress.text_chars, progress.begun
+        return Takeover(newest, newest, chars, begun=begun, progress=progress)
+    progress.partial = None
     waited = _all_wait(progress.open_calls)
     progress.broken, progress.text_chars = [], sum(len(step.text) for step in progress.steps)
     if not steps:
