@@ -1,8 +1,8 @@
 """Models that failed and are left alone for a while by all workers; then one message tries each.
 
-A model's key is its name without parameters. It is left alone from when it failed, for longer each
-time it fails again; after that it is on trial: one message of all asks it, until that one's call
-is over or a bounded time is. Times are Redis' own, in ms.
+A model is left alone from when it failed, for longer each time it fails again. After that it is on
+trial: one message of all asks it, until its call is over or a bounded time is. Times are Redis'
+own, in ms.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -50,11 +50,6 @@ class Chosen(NamedTuple):
     known: Mapping[str, Cooling]
 
 
-def key_of(model: str) -> str:
-    """The model without its parameters: what is known of it holds for all of them."""
-    return model.partition("?")[0]
-
-
 async def choose(
     redis: Redis, message_id: str, models: Sequence[str], *, waits: Waits = USUAL
 ) -> Chosen:
@@ -63,14 +58,13 @@ async def choose(
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
-    names = [key_of(model) for model in models]
-    arguments = [message_id, waits.trial_ms, FORGET_MS, *names]
+    arguments = [message_id, waits.trial_ms, FORGET_MS, *models]
     with redis_or_away():
         reply = await scripts.run(redis, "cooling/choose", [keys.COOLING], arguments)
     place, on_trial, *told = cast(list[int | bytes], reply)
-    pairs = zip(names, told[::2], told[1::2], strict=True)
-    known = {name: Cooling(int(until), cast(bytes, why).decode()) for name, until, why in pairs}
-    failed = {name: cooling for name, cooling in known.items() if cooling.reason}
+    pairs = zip(models, told[::2], told[1::2], strict=True)
+    known = {model: Cooling(int(until), cast(bytes, why).decode()) for model, until, why in pairs}
+    failed = {model: cooling for model, cooling in known.items() if cooling.reason}
     return Chosen(int(place) - 1 if int(place) else None, bool(int(on_trial)), failed)
 
 
@@ -85,9 +79,7 @@ async def fail(
     asked_ms = min(max(0, retry_after_ms), MOST_RETRY_AFTER_MS)
     wait = [asked_ms, waits.first_ms, waits.most_ms, FORGET_MS, MOST_MODELS]
     with redis_or_away():
-        until = await scripts.run(
-            redis, "cooling/fail", [keys.COOLING], [key_of(model), reason, *wait]
-        )
+        until = await scripts.run(redis, "cooling/fail", [keys.COOLING], [model, reason, *wait])
     return int(cast(bytes, until))
 
 
@@ -98,7 +90,7 @@ async def clear(redis: Redis, model: str, until_ms: int) -> None:
         LogUnavailable: Redis is away; a repeat is safe.
     """
     with redis_or_away():
-        await scripts.run(redis, "cooling/clear", [keys.COOLING], [key_of(model), until_ms])
+        await scripts.run(redis, "cooling/clear", [keys.COOLING], [model, until_ms])
 
 
 async def left_alone(redis: Redis) -> dict[str, Cooling]:

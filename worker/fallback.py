@@ -50,7 +50,7 @@ class Fallback:
         found = await self._look(models)
         if found is None or found.place is None:
             return _FIRST
-        passed = found.known.get(cooling.key_of(models[0])) if found.place else None
+        passed = found.known.get(models[0]) if found.place else None
         return Choice(found.place, found.on_trial, passed.reason if passed else None)
 
     async def rather_than_wait(self, seconds: float, others: Sequence[str]) -> bool:
@@ -65,7 +65,7 @@ class Fallback:
 
         It is to be asked before the call whose end is told to `answered`.
         """
-        return self._seen.get(cooling.key_of(model))
+        return self._seen.get(model)
 
     async def failed(
         self, model: str, failure: Failed, retry_after_seconds: float | None, *, seen: int | None
@@ -87,7 +87,7 @@ class Fallback:
         except LogUnavailable as error:
             _log.warning("%s; no other worker hears that %s failed", error, model)
             return
-        self._note(cooling.key_of(model), until_ms)
+        self._note(model, until_ms)
 
     async def answered(self, model: str, seen: int | None) -> None:
         """Tell all workers that the model answers again; `seen` is from before it was asked."""
@@ -99,7 +99,7 @@ class Fallback:
             _log.warning("%s; no other worker hears that %s answers", error, model)
             return
         if self.seen(model) == seen:
-            del self._seen[cooling.key_of(model)]
+            del self._seen[model]
 
     async def _look(self, models: Sequence[str]) -> cooling.Chosen | None:
         """What is known of the models; None: Redis is away."""
@@ -110,7 +110,7 @@ class Fallback:
         except LogUnavailable as error:
             _log.warning("%s; %s asks its models in their order", error, self._message_id)
             return None
-        for model in map(cooling.key_of, models):
+        for model in models:
             if model in found.known:
                 self._note(model, found.known[model].until_ms)
             else:

@@ -132,7 +132,7 @@ REFUSED = {
 @pytest.mark.parametrize("fault", REFUSED)
 async def test_what_is_not_retryable_fails_at_once(provided: Provided, fault: str) -> None:
     # What no other model could do better is not asked of one.
-    others = ["words=6"] if fault in ("fault=400", "fault=filter") else []
+    others = ["words=6"] if fault == "fault=400" else []
     message_id = await provided.ask(fault, *others)
     frames = await provided.api.log(message_id)
     assert names(frames) == ["start", "usage", "failed"]
