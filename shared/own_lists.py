@@ -24,6 +24,7 @@ class ListedModel:
     max_output_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     price: tuple[Decimal, Decimal] | None = None  # US dollars per million tokens, in and out
+    continues: bool = False  # its server goes on with a last turn that is the assistant's
 
 
 async def keep(
@@ -69,6 +70,7 @@ def _plain(model: ListedModel) -> dict[str, object]:
         "max_output_tokens": model.max_output_tokens,
         "capabilities": None if capabilities is None else sorted(capabilities),
         "price": None if price is None else [str(amount) for amount in price],
+        "continues": model.continues,
     }
 
 
@@ -81,4 +83,5 @@ def _parse(fields: dict[str, object]) -> ListedModel:
         max_output_tokens=cast(int | None, fields["max_output_tokens"]),
         capabilities=None if capabilities is None else frozenset(capabilities),
         price=None if price is None else (Decimal(price[0]), Decimal(price[1])),
+        continues=fields.get("continues") is True,
     )

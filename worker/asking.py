@@ -22,7 +22,7 @@ from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Known, Waiting
 from rejoin.worker.context import Context
-from rejoin.worker.continuing import CONTINUE, continuation, refuses
+from rejoin.worker.continuing import CONTINUE, Continuation, refuses
 from rejoin.worker.failures import (
     DEADLINE,
     HISTORY_GONE,
@@ -39,6 +39,7 @@ from rejoin.worker.progress import Progress
 from rejoin.worker.providers.base import ModelRequest
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable
+from rejoin.worker.takeover import usage_note
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Asking:
         self, kit: Kit, attempt: Attempt, stoppable: Stoppable, offered: Offered, known: Known
     ) -> None:
         self.attempt = attempt
-        self.bill = Bill(attempt.spent)
+        self.bill = Bill(attempt.spent, attempt.unseen)
         self.call: Step | None = None
         self._kit = kit
         self._stoppable = stoppable
@@ -132,24 +133,16 @@ class Asking:
             try:
                 async with self._stoppable, asyncio.timeout(self.left_seconds):
                     steps, partial = self._shown_steps(model), self.progress.partial
-                    going_on = await continuation(
-                        self._kit.providers, model, partial, self.attempt.request.reasoning_effort
-                    )
+                    going_on = await self._context.continuation(model, partial)
                     request = await self._context.model_request(model, steps, shown, going_on)
+                    self.bill.shown(request.chars)
             except NotFound:
                 return HISTORY_GONE
             except TimeoutError:
                 return DEADLINE
             if is_agent(model):
                 return await self._run_agent(model, request)
-            texts = list[str]() if request.response_format or request.tools else None
-            # Also of calls that Redis lost: what became of those is no other call's.
-            taken = self._known.started | self._known.ended.keys() | self.progress.call_ids
-            number = len(self.progress.steps) + 1
-            call = self.call = Step(request, model, number, texts, taken)
-            call.recovers = self.attempt.request.recover == CONTINUE
-            if going_on is not None:
-                call.partial, call.seam = going_on.text, going_on.seam()
+            call = self.call = self._step_of(request, model, going_on)
             try:
                 failure = await self._calling.call(self.attempt, model, call)
                 if failure is None:
@@ -178,6 +171,17 @@ class Asking:
                     return failure
                 await self._take_up_again(model, call, error, pause)
 
+    def _step_of(self, request: ModelRequest, model: str, going_on: Continuation | None) -> Step:
+        """The call to make; `going_on` is what it goes on with."""
+        texts = list[str]() if request.response_format or request.tools else None
+        # Also of calls that Redis lost: what became of those is no other call's.
+        taken = self._known.started | self._known.ended.keys() | self.progress.call_ids
+        call = Step(request, model, len(self.progress.steps) + 1, texts, taken)
+        call.recovers = self.attempt.request.recover == CONTINUE
+        if going_on is not None:
+            call.partial, call.seam = going_on.text, going_on.seam()
+        return call
+
     def _shown_steps(self, model: str) -> list[AnsweredStep]:
         """The message's steps so far, for one that goes on; an agent has its checkpoint for its."""
         steps = self.progress.steps
@@ -204,7 +208,8 @@ class Asking:
         if call.gave:
             await self._begin_again(model, error.code)
         else:
-            self.attempt.writer.put(Retry(error.code, round(pause, 3)))
+            note = usage_note(self.bill.tell())
+            self.attempt.writer.put(Retry(error.code, round(pause, 3)), note)
         _log.info("message %s: %s; again in %.1f s", self._message_id, error, pause)
         async with self._stoppable:
             await asyncio.sleep(pause)

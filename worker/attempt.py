@@ -15,6 +15,7 @@ from rejoin.shared.request import StoredRequest
 from rejoin.shared.spent import spent_of
 from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
+from rejoin.worker.continuing import stays
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
@@ -96,6 +97,7 @@ async def begin(
     model: str | None = None,
     reason: str | None = None,
     used: Usage | None = None,
+    anew: bool = False,
 ) -> Attempt:
     """Claim the message under `token`, read what is there, write the attempt's first events.
 
@@ -104,7 +106,7 @@ async def begin(
     `may_claim`, asked before every try, raises where the job is another's. `model` and `reason` are
     told by the `reset` (None: the one that goes on, and what the log says: `takeover` or
     `answered`); `used` is noted in it for later attempts: what the calls of the attempt before used
-    that finished no step.
+    that finished no step. `anew`: the present step begins anew, whatever is to be recovered.
 
     Raises:
         MessageMissing: there is no such message (any more).
@@ -136,7 +138,8 @@ async def begin(
     if not to_end and first != message_id:
         await insist(message_id, lambda: record.hand_over(redis, message_id, token))
         raise NotItsTurn(message_id)
-    before = left_as_it_is(message) if to_end else takeover_of(message)
+    goes_on = not anew and stays(request, message, model)
+    before = left_as_it_is(message) if to_end else takeover_of(message, goes_on=goes_on)
     writer = Writer(
         kit.appender,
         message_id,

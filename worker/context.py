@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from rejoin.shared import catalogue, own_lists
 from rejoin.shared.db.rows import StoredMessage
+from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import dumps
 from rejoin.shared.own_lists import ListedModel
 from rejoin.shared.part_support import without_lacks
@@ -12,11 +13,14 @@ from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.worker.ancestors import ancestors
 from rejoin.worker.answered import AnsweredStep, steps_of, turns_of_steps
+from rejoin.worker.continuing import Continuation
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.pairing import mended
+from rejoin.worker.progress import Partial
 from rejoin.worker.providers.base import ModelRequest, Tool, Turn
 
 _CHARS_A_TOKEN: Final = 4
+_NO_EFFORT: Final = (None, "none")
 
 
 class Window(NamedTuple):
@@ -42,17 +46,26 @@ class Context:
         self._path: list[StoredMessage] | None = None
 
     async def model_request(
-        self, model: str, steps: Sequence[AnsweredStep] = (), shown: Sequence[Turn] = ()
+        self,
+        model: str,
+        steps: Sequence[AnsweredStep] = (),
+        shown: Sequence[Turn] = (),
+        continuation: Continuation | None = None,
     ) -> ModelRequest:
         """Return the call for `provider/name`, its model's own name still to be filled in.
 
-        `steps` are the message's own so far, and `shown` turns that follow them.
+        `steps` are the message's own so far, and `shown` turns that follow them; `continuation`
+        is the text of the present step that the call is to go on with.
 
         Raises:
             NotFound: a message of the path is nowhere any more.
         """
         reference = self._record.message_id
-        shown = [*turns_of_steps(steps, model.partition("/")[0]), *shown]
+        provider = model.partition("/")[0]
+        if continuation is None:
+            shown = [*turns_of_steps(steps, provider), *shown]
+        else:
+            shown = continuation.turns(steps, provider)
         if self._request.parent_id is None:
             return model_request(self._request, reference, shown=shown, tools=self._tools)
         if self._path is None:
@@ -65,16 +78,40 @@ class Context:
             self._request, reference, path=path, shown=shown, tools=self._tools, window=window
         )
 
+    async def continuation(self, model: str, partial: Partial | None) -> Continuation | None:
+        """How `provider/name` is shown the text that it is to go on with; None: there is none.
+
+        Asked by a turn is every model that thinks: most take no text to go on with then, and some
+        would take their own answer for thoughts.
+        """
+        if partial is None:
+            return None
+        thinks = partial.thought or self._request.reasoning_effort not in _NO_EFFORT
+        by_prefix = not thinks and await self._continues(model)
+        return Continuation(partial.text, by_prefix)
+
+    async def _continues(self, model: str) -> bool:
+        try:
+            provider, name = self._kit.providers.find(model)
+        except ProviderError:  # its call says so
+            return False
+        return provider.continues(name) or (await self._own_entry(model)).continues
+
     async def _listed(self, model: str) -> ListedModel:
         """The model as its provider lists it, where our own catalogue does not know it whole."""
-        provider, _, name = model.partition("?")[0].partition("/")
         known = catalogue.find(model)
         if known is None or known.context_window is None:
-            redis = self._kit.redis
-            lists = await insist(self._record.message_id, lambda: own_lists.kept(redis, [provider]))
-            for listed in lists.get(provider, ()):
-                if listed.name == name:
-                    return listed
+            return await self._own_entry(model)
+        return ListedModel(model)
+
+    async def _own_entry(self, model: str) -> ListedModel:
+        """The model as its provider lists it; its name alone where it does not."""
+        provider, _, name = model.partition("?")[0].partition("/")
+        redis = self._kit.redis
+        lists = await insist(self._record.message_id, lambda: own_lists.kept(redis, [provider]))
+        for listed in lists.get(provider, ()):
+            if listed.name == name:
+                return listed
         return ListedModel(name)
 
 

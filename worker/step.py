@@ -13,6 +13,7 @@ from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usa
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.called import CallNames, chars_of, event_of, told_of
 from rejoin.worker.deadlines import Deadlines
+from rejoin.worker.overlap import Seam
 from rejoin.worker.progress import Called
 from rejoin.worker.providers.base import (
     Chunk,
@@ -39,6 +40,8 @@ class Step:
     `model` is its whole name, `provider/name`, and `number` its step's. `texts` are the pieces of
     its text, where they are asked for (not None); `thinking` are its thinking blocks. `taken` are
     the ids that calls before it in the message have; `calls` are its own, those in the log.
+    `partial` is the text of the same step that calls before it gave and that stays, and `seam`
+    joins this one's to it. `recovers`: should it break off, another goes on with its text.
     """
 
     request: ModelRequest
@@ -54,6 +57,9 @@ class Step:
     thinking: list[Mapping[str, object]] = field(default_factory=list)
     calls: list[CallState] = field(default_factory=list)
     call_chars: int = 0
+    partial: str = ""
+    seam: Seam | None = None
+    recovers: bool = False
     _held: CallState | None = None
     _names: CallNames | None = None
 
@@ -73,7 +79,8 @@ class Step:
         if self.called_at is None:
             return Usage()
         call = Priced(self.model, self.called_at)
-        seen = (self.text_chars + self.call_chars, self.reasoning_chars)
+        dropped = 0 if self.seam is None else self.seam.dropped
+        seen = (self.text_chars + self.call_chars + dropped, self.reasoning_chars)
         if self.reported is None:
             return estimated_usage(self.request, *seen, call)
         if self.finish_reason is None:
@@ -117,7 +124,8 @@ class Step:
                     deadlines.heard()
                 match chunk:
                     case TextChunk():
-                        self._text(writer, text.feed(chunk.text))
+                        whole = text.feed(chunk.text)
+                        self._text(writer, self.seam.feed(whole) if self.seam else whole)
                     case ReasoningChunk():
                         self._reasoning(writer, reasoning.feed(chunk.text))
                     case FinishChunk():
@@ -132,7 +140,7 @@ class Step:
                         await writer.flush()
         finally:
             self._reasoning(writer, reasoning.end())
-            self._text(writer, text.end())
+            self._end_text(writer, text.end())
 
     def _gather(self, writer: Writer, chunk: Chunk) -> None:
         match chunk:
@@ -141,7 +149,17 @@ class Step:
             case ThinkingChunk():
                 self.thinking.append(chunk.block)
             case ToolCallChunk():
+                if self.seam is not None:
+                    self._text(writer, self.seam.end())
                 self._call(writer, chunk)
+
+    def _end_text(self, writer: Writer, half: str) -> None:
+        """Write what waited: for another half of a character, or to be told from a repetition."""
+        if self.finish_reason is None and self.recovers:
+            return  # the other half is not lost: it comes with what follows, after the break
+        if self.seam is not None:
+            half = self.seam.feed(half) + (self.seam.end() if self.finish_reason else "")
+        self._text(writer, half)
 
     def _text(self, writer: Writer, text: str) -> None:
         if text:
@@ -167,7 +185,7 @@ class Step:
             raise ValueError("the model asked for no tool, or is not done")
         self._held = None
         self.calls.append(last)
-        text, thinking = "".join(self.texts or ()), self.thinking
+        text, thinking = self.partial + "".join(self.texts or ()), self.thinking
         called = Called(self.number, text, self.model, self.finish_reason, thinking, self.calls)
         writer.put(event_of(last), called_note(used, called, **told_of(last)))
         return called

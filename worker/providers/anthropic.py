@@ -16,7 +16,12 @@ from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import anthropic_errors
 from rejoin.worker.providers.anthropic_chunks import MessageStream
 from rejoin.worker.providers.anthropic_models import read_page
-from rejoin.worker.providers.anthropic_request import body, headers, offered
+from rejoin.worker.providers.anthropic_request import (
+    body,
+    goes_on_by_prefix,
+    headers,
+    offered,
+)
 from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from rejoin.worker.providers.environment import read_access
 from rejoin.worker.providers.exchange import LIMITS, WAITS, read_chunks, refuse_json, translated
@@ -64,8 +69,8 @@ class AnthropicProvider:
             yield await stack.enter_async_context(aclosing(chunks))
 
     def continues(self, model: str) -> bool:
-        """Not yet."""
-        return False
+        """Claude up to 4.5: later ones refuse it."""
+        return goes_on_by_prefix(model)
 
     async def models(self) -> list[ListedModel]:
         """The models that the server lists.

@@ -31,6 +31,10 @@ _BY_BUDGET: Final = re.compile(
 _NO_FORMAT: Final = re.compile(
     r"(?!claude-)|claude-(?:[0-3]|instant)|claude-(?:opus|sonnet)-4(?:-0)?(?:-\d{8})?$"
 )
+# Later ones: "This model does not support assistant message prefill."
+_BY_PREFIX: Final = re.compile(
+    r"claude-(?:[0-3]|instant)|claude-(?:opus|sonnet|haiku)-4(?:[-.][0-5])?(?:-\d{8})?$"
+)
 _OFF: Final = {"type": "disabled"}
 # Version 2026-10-21 of the API, the SDK's, refuses these whatever their value. The one before it
 # takes them for the models that have them, and has the same events.
@@ -54,6 +58,11 @@ def headers(made: Mapping[str, object], reference: str) -> dict[str, str]:
     if _SAMPLING.isdisjoint(made):
         return sent
     return sent | {"anthropic-version": _SAMPLED_VERSION}
+
+
+def goes_on_by_prefix(model: str) -> bool:
+    """Whether a Claude goes on with a last turn that is its own, when it does not think."""
+    return _BY_PREFIX.match(model) is not None
 
 
 def offered(request: ModelRequest) -> Offered:

@@ -194,7 +194,8 @@ class Provider(Protocol):
     def continues(self, model: str) -> bool:
         """Whether this model goes on with the text of a last turn that is an assistant's.
 
-        It then gives what follows that text, and nothing of it again.
+        It then gives what follows that text, and nothing of it again. False where that is not
+        known: another model would begin anew behind it. What a server's list says counts too.
         """
 
     async def models(self) -> list[ListedModel]:

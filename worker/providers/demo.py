@@ -38,7 +38,7 @@ class DemoProvider:
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Send the last user turn back; see Provider.
+        """Send the last user turn back, or the rest of it; see Provider.
 
         Raises:
             ProviderError: `invalid_request` for another model, or a wrong rate.
@@ -53,8 +53,8 @@ class DemoProvider:
             yield chunks
 
     def continues(self, model: str) -> bool:
-        """Never: it begins anew."""
-        return False
+        """Always."""
+        return True
 
     async def models(self) -> list[ListedModel]:
         """List nothing: the catalogue has its one model."""
@@ -66,6 +66,7 @@ class DemoProvider:
 
 async def _echo(request: ModelRequest, rate: float) -> AsyncGenerator[Chunk, None]:
     text = _before_stop(_last_user_text(request), request.stop)
+    text = text.removeprefix(_begun(request))
     finish, sent = FinishReason.STOP, 0
     clock = asyncio.get_running_loop().time
     started = clock()
@@ -89,6 +90,12 @@ async def _echo(request: ModelRequest, rate: float) -> AsyncGenerator[Chunk, Non
 def _last_user_text(request: ModelRequest) -> str:
     texts = [text_of(turn.content) for turn in request.turns if turn.role == "user"]
     return (texts[-1] if texts else "") or BUILT_IN
+
+
+def _begun(request: ModelRequest) -> str:
+    """What it has said already, where it is to go on with that."""
+    last = request.turns[-1] if request.turns else None
+    return text_of(last.content) if last is not None and last.role == "assistant" else ""
 
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:

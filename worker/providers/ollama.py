@@ -44,6 +44,10 @@ class OllamaProvider(CompatibleProvider):
                 _check(part)
         return super().body(request)
 
+    def continues(self, model: str) -> bool:
+        """Always: its templates leave a last turn of the assistant's open."""
+        return True
+
     async def listed(self) -> list[ListedModel]:
         """Ask for the models of that machine, and for each what it can do.
 

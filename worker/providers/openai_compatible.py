@@ -74,7 +74,7 @@ class CompatibleProvider:
         return openai_models.read_models(await self.get("/models"), "data", openai_models.plain)
 
     def continues(self, model: str) -> bool:
-        """Not by this API itself; a provider's own way may."""
+        """Not by this API itself, which begins anew; some servers have their own way."""
         return False
 
     async def models(self) -> list[ListedModel]:

@@ -7,6 +7,8 @@ from decimal import Decimal, InvalidOperation
 from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.base import ListedModel
 
+# They go on with a last turn of the assistant's, whatever the model, and name themselves so.
+_OPEN_SERVERS = frozenset({"llamacpp", "sglang", "vllm"})
 _MILLION = Decimal(1_000_000)
 
 
@@ -43,7 +45,10 @@ def read_models(
 def plain(entry: Mapping[str, object]) -> ListedModel | None:
     """A model of OpenAI's own list, which has names; a vLLM says the context too."""
     name = _name(entry.get("id"))
-    return ListedModel(name, _tokens(entry.get("max_model_len"))) if name else None
+    if not name:
+        return None
+    continues = entry.get("owned_by") in _OPEN_SERVERS
+    return ListedModel(name, _tokens(entry.get("max_model_len")), continues=continues)
 
 
 def openrouter(entry: Mapping[str, object]) -> ListedModel | None:

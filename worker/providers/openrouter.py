@@ -1,6 +1,7 @@
 """OpenRouter: OpenAI's API, with reasoning that is sent back, and its own word on the cost."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -10,6 +11,13 @@ from rejoin.worker.providers.environment import read_access
 from rejoin.worker.providers.openai_compatible import CompatibleProvider
 
 DEFAULT_URL: Final = "https://openrouter.ai/api/v1"
+
+
+# In its own spelling: claude-3.5-haiku, claude-sonnet-4.5.
+_CLAUDE: Final = re.compile(
+    r"claude-(?:3[-.\w]*|(?:opus|sonnet|haiku)-4(?:\.[0-5])?)(?:-\d{8})?(?::\w+)?"
+)
+_OPEN: Final = frozenset({"deepseek", "meta-llama", "mistralai", "nousresearch", "qwen"})
 
 
 class OpenRouterProvider(CompatibleProvider):
@@ -38,6 +46,15 @@ class OpenRouterProvider(CompatibleProvider):
             if said := [dict(block) for block in turn.thinking if _is_own(block)]:
                 message["reasoning_details"] = said
         return made
+
+    def continues(self, model: str) -> bool:
+        """Claude up to 4.5 and open models; others begin anew, or refuse it."""
+        maker, _, name = model.partition("/")
+        if ":thinking" in name:
+            return False
+        if maker == "anthropic":
+            return _CLAUDE.fullmatch(name) is not None
+        return maker in _OPEN or name.startswith("gemma")
 
     async def listed(self) -> list[ListedModel]:
         """Ask for the models that write text.
