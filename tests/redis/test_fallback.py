@@ -25,6 +25,7 @@ from tests.support.tools import PlainTool, call, calling
 A, B, C = "script/a", "script/b", "script/c"
 WHOLE: Final = answer("all ", "of ", "it")
 TEXT: Final = "all of it"
+STRAIGHT: Final = ["start", *["text"] * len(WHOLE[:-1]), "step", "usage", "done"]
 
 
 def error(
@@ -191,7 +192,7 @@ async def test_a_message_without_fallbacks_asks_its_model_and_its_answer_ends_th
     async with worker_on(clean_redis_url, provider):
         await asked(redis, B)
         assert A in await cooling.left_alone(redis)
-        assert names(await asked(redis)) == ["start", "text", "step", "usage", "done"]
+        assert names(await asked(redis)) == STRAIGHT
         assert await cooling.left_alone(redis) == {}
         await asked(redis, B)
     assert provider.calls() == {"a": 3, "b": 1}
@@ -218,7 +219,7 @@ async def test_where_all_are_left_alone_the_first_is_asked(
     async with worker_on(clean_redis_url, provider):
         await asked(redis, B)
         frames = await asked(redis, B)
-    assert names(frames) == ["start", "text", "step", "usage", "done"]
+    assert names(frames) == STRAIGHT
     assert provider.calls() == {"a": 2, "b": 1}
 
 
@@ -266,7 +267,7 @@ async def test_a_trial_that_is_answered_ends_the_wait_for_all(
     await time_over(redis, A)
     provider = a_and_b(WHOLE)
     async with worker_on(clean_redis_url, provider):
-        assert names(await asked(redis, B)) == ["start", "text", "step", "usage", "done"]
+        assert names(await asked(redis, B)) == STRAIGHT
     assert await redis.exists(keys.COOLING) == 0
 
 
