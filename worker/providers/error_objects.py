@@ -12,6 +12,8 @@ import httpx2
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.shared.rate_limits import RateLimits
+from rejoin.worker.providers.rate_headers import rate_limits
 from rejoin.worker.providers.scrub import scrub
 
 # One table for all: OpenRouter and others pass on the words of the provider behind them.
@@ -95,8 +97,10 @@ def from_body(
     failure, retryable = _classify(status, code, kind, words)
     if status == 403 and _was_moderated(said):
         failure = FailureCode.CONTENT_FILTER
-    after = retry_after(headers) if retryable and headers is not None else None
-    return _error(failure, retryable, words, secrets, status=status, after=after)
+    if headers is None:
+        return _error(failure, retryable, words, secrets, status=status)
+    after, limits = retry_after(headers) if retryable else None, rate_limits(headers)
+    return _error(failure, retryable, words, secrets, status=status, after=after, limits=limits)
 
 
 def from_transport(error: Exception, secrets: Sequence[str] = ()) -> ProviderError:
@@ -217,6 +221,7 @@ def _error(
     *,
     status: int | None = None,
     after: float | None = None,
+    limits: RateLimits | None = None,
 ) -> ProviderError:
     said = scrub(words, secrets)
     plainly = _PLAINLY[code]
@@ -226,4 +231,5 @@ def _error(
         retryable=retryable,
         status=status,
         retry_after_seconds=after,
+        limits=limits,
     )

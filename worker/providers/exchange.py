@@ -10,7 +10,8 @@ import httpx2
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.worker.providers import error_objects
-from rejoin.worker.providers.base import Chunk
+from rejoin.worker.providers.base import Chunk, LimitsChunk
+from rejoin.worker.providers.rate_headers import rate_limits
 
 CONNECT_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 0.1
@@ -41,11 +42,15 @@ class Reader(Protocol):
 async def read_chunks(
     response: httpx2.Response, reader: Reader, translate: Callable[[Exception], ProviderError]
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield a body's chunks as they come, and leave the connection to the next call.
+    """Yield what the headers say of limits, then a body's chunks as they come.
+
+    The connection is left to the next call.
 
     Raises:
         ProviderError: what `reader` finds, or that the connection broke before it was finished.
     """
+    if (limits := rate_limits(response.headers)) is not None:
+        yield LimitsChunk(limits)
     async with aclosing(response.aiter_bytes()) as body:
         try:
             async for received in body:
