@@ -1,15 +1,16 @@
 """A model with one answer, that really goes on with a part of it that it is shown.
 
 Shown no part, it gives its text from the start. Shown one as the last turn, an assistant's, it
-goes on behind the last character, mid-word or not, as providers with a prefix do
-(`PREFIX`), or refuses, or begins a new answer, as others do. Asked by a user's turn after the
-part, it goes on too, and may first repeat the last words of it. A part that is none of its
-text is noted as a stray, and gets another answer, so that no test can take it for its own.
+goes on behind the last character, mid-word or not, as providers with a prefix do, or refuses, or
+begins anew, as others do. Asked by a user's turn after the part, it goes on too, and may first
+repeat some of it. A part that is none of its text is noted as a stray, and gets another answer,
+so that no test can take it for its own.
 """
 
+import json
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tests.support.pairing_rules import rules_for
@@ -18,6 +19,8 @@ from tests.support.provider_server import ProviderServer
 from tests.support.wire_answers import environ_of, refusal, spoken
 
 DROP: Final = Drop()
+TOLD: Final = "told"
+ALL: Final = "all"
 STRAY: Final = ("something ", "else")
 NO_PREFILL: Final = (
     "This model does not support assistant message prefill. The conversation must end with a"
@@ -31,9 +34,11 @@ class ContinuingProvider(ProviderServer):
     """The server. `prefixes` and `asked` are the parts that it went on with, in order.
 
     `prefix`: what it does of a last turn that is an assistant's: "continue", "refuse" (a 400), or
-    "anew" (another answer from the start). `repeats`: how many words, or with `repeats_chars`
-    characters, of the part it says again where a turn asked it to go on. `piece_chars`: pieces of
-    so many characters; None: word by word.
+    "anew" (another answer from the start). One of OpenAI's format is a vLLM's, by its list of
+    `models` too, and goes on where `continue_final_message` asks for it. `repeats`: how many words
+    of the part it says again where a turn asked it to go on; TOLD: those that end the turn, as
+    far as they end the part; ALL: the whole part. `piece_chars`: pieces of so many characters;
+    None: word by word.
     """
 
     def __init__(
@@ -42,11 +47,11 @@ class ContinuingProvider(ProviderServer):
         text: str,
         *,
         prefix: str = "continue",
-        repeats: int = 0,
-        repeats_chars: int = 0,
+        repeats: int | str = 0,
         piece_chars: int | None = None,
+        models: Sequence[str] = (),
     ) -> None:
-        super().__init__(lists_models=True, pairing=rules_for(wire), answers=self._answer_to)
+        super().__init__(pairing=rules_for(wire), answers=self._answer_to)
         self.wire = wire
         self.text = text
         self.prefixes: list[str] = []
@@ -54,17 +59,18 @@ class ContinuingProvider(ProviderServer):
         self.strays: list[str] = []
         self.begun = 0
         self._prefix = prefix
-        self._repeats, self._repeats_chars = repeats, repeats_chars
+        self._repeats = repeats
         self._piece_chars = piece_chars
-        self._breaks: deque[tuple[int, Part | None]] = deque()
+        self._models = models
+        self._breaks: dict[str, deque[tuple[int, Part | None]]] = {}
 
     def environ(self) -> dict[str, str]:
         """The settings that lead to it."""
         return environ_of(self.wire, self.base_url)
 
-    def break_off(self, *after: int, how: Part | None = DROP) -> None:
-        """End the next answers after so many pieces each, by `how`; None: a clean end."""
-        self._breaks += [(pieces, how) for pieces in after]
+    def break_off(self, message_id: str, *after: int, how: Part | None = DROP) -> None:
+        """End a message's next answers after so many pieces each, by `how`; None: a clean end."""
+        self._breaks.setdefault(message_id, deque()).extend((pieces, how) for pieces in after)
 
     def pieces(self, text: str) -> list[str]:
         """A text as it is sent."""
@@ -74,13 +80,17 @@ class ContinuingProvider(ProviderServer):
         return [text[at : at + size] for at in range(0, len(text), size)]
 
     def _answer_to(self, request: Request) -> Answer:
-        if request.method == "GET":  # Ollama's own list
-            return Answer([b'{"models":[]}'], content_type="application/json")
+        if request.method == "GET":
+            return self._list()
         messages = [one for one in request.json["messages"] if one["role"] != "system"]
         said = self._said(messages, request.json)
-        if isinstance(said, Answer):
-            return said
-        return Answer(self._parts(str(request.json["model"]), said))
+        return said if isinstance(said, Answer) else self._say(request, said)
+
+    def _list(self) -> Answer:
+        own = {"object": "model", "owned_by": "vllm"}
+        listed = [{"id": name, "name": name, "model": name, **own} for name in self._models]
+        body = json.dumps({"object": "list", "data": listed, "models": listed})
+        return Answer([body.encode()], content_type="application/json")
 
     def _said(self, messages: list[Body], body: Body) -> str | Answer:
         """What follows the part that the messages show."""
@@ -88,9 +98,9 @@ class ContinuingProvider(ProviderServer):
             part = text_of(messages[-1])
             if self._prefix == "refuse":
                 return refusal(self.wire, 400, NO_PREFILL)
-            if self._prefix == "continue" and not self._known(part):
-                return "".join(STRAY)
-            if self._prefix == "continue":
+            if self._prefix == "continue" and _open_end(self.wire, body):
+                if not self._known(part):
+                    return "".join(STRAY)
                 self.prefixes.append(part)
                 return self.text[len(part) :]
         elif len(messages) > 1 and messages[-2]["role"] == "assistant":
@@ -98,7 +108,7 @@ class ContinuingProvider(ProviderServer):
             if not self._known(part):
                 return "".join(STRAY)
             self.asked.append(part)
-            return self._again(part) + self.text[len(part) :]
+            return self._again(part, text_of(messages[-1])) + self.text[len(part) :]
         self.begun += 1
         return self.text
 
@@ -108,21 +118,36 @@ class ContinuingProvider(ProviderServer):
             self.strays.append(part)
         return known
 
-    def _again(self, part: str) -> str:
-        """The words, or characters, that it says again."""
-        if self._repeats_chars:
-            return part[-self._repeats_chars :]
-        words = re.findall(r"\S+\s*", part)
-        return "".join(words[-self._repeats :]) if self._repeats else ""
+    def _again(self, part: str, turn: str) -> str:
+        """What it says again of the part, asked by this turn."""
+        match self._repeats:
+            case "all":
+                return part
+            case "told":
+                shown = part.rstrip()
+                starts = range(len(shown))
+                told = next((at for at in starts if turn.rstrip().endswith(shown[at:])), len(part))
+                return part[told:]
+            case int(words) if words:
+                return "".join(re.findall(r"\S+\s*", part)[-words:])
+        return ""
 
-    def _parts(self, model: str, said: str) -> list[Part]:
-        answer, pieces = spoken(self.wire, model), self.pieces(said)
-        used = (7, len(pieces))
-        if not self._breaks:
-            return [*answer.begin(), *answer.words(*pieces), *answer.end(used=used)]
-        after, how = self._breaks.popleft()
+    def _say(self, request: Request, said: str) -> Answer:
+        """The answer, broken off where it is to be."""
+        answer, pieces = spoken(self.wire, str(request.json["model"])), self.pieces(said)
+        breaks = self._breaks.get(request.headers.get("x-client-request-id", ""))
+        if not breaks:
+            used = (7, len(pieces))
+            return Answer([*answer.begin(), *answer.words(*pieces), *answer.end(used=used)])
+        after, how = breaks.popleft()
         parts: list[Part] = [*answer.begin(), *answer.words(*pieces[:after])]
-        return parts if how is None else [*parts, how]
+        return Answer(parts if how is None else [*parts, how])
+
+
+def _open_end(wire: str, body: Body) -> bool:
+    """Whether a last turn is left open; a vLLM is told so."""
+    told = (body.get("continue_final_message"), body.get("add_generation_prompt"))
+    return wire != "openai" or told == (True, False)
 
 
 def text_of(message: Body) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from tests.support.continuing_provider import NO_PREFILL, STRAY, ContinuingProvider
+from tests.support.continuing_provider import ALL, NO_PREFILL, STRAY, TOLD, ContinuingProvider
 from tests.support.wire_answers import WIRES
 
 TEXT = "Grüße an alle 🙂 und\n\nnoch viele mehr"
@@ -17,7 +17,12 @@ async def said(server: ContinuingProvider, *turns: tuple[str, str]) -> str:
     messages = [{"role": role, "content": content} for role, content in turns]
     path = "/messages" if server.wire == "anthropic" else "/chat/completions"
     async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
-        body = {"model": "some", "messages": messages}
+        body = {
+            "model": "some",
+            "messages": messages,
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+        }
         answer = await http.post(server.base_url + path, json=body)
     if answer.status_code != 200:
         return str(answer.json()["error"]["message"])
@@ -46,8 +51,9 @@ async def test_it_goes_on_behind_the_last_character_of_a_prefix(wire: str, cut: 
 @pytest.mark.parametrize("wire", WIRES)
 async def test_asked_by_a_turn_it_may_repeat_some_words(wire: str) -> None:
     part = "Grüße an alle 🙂 "
-    turns = (("user", "Hi"), ("assistant", part), ("user", "Go on."))
-    for repeats, again in ((0, ""), (1, "🙂 "), (2, "alle 🙂 ")):
+    turns = (("user", "Hi"), ("assistant", part), ("user", "Go on behind:\n\nan alle 🙂"))
+    ways = [(0, ""), (1, "🙂 "), (2, "alle 🙂 "), (TOLD, "an alle 🙂 "), (ALL, part)]
+    for repeats, again in ways:
         async with ContinuingProvider(wire, TEXT, repeats=repeats) as server:
             assert await said(server, *turns) == again + TEXT[len(part) :]
             assert server.asked == [part]
