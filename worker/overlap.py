@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 _LEAST_CHARS: Final = 3  # of words that are taken for a repetition
+_SURE_CHARS: Final = 8  # of one that may begin within a word
 _MOST_CHARS: Final = 65_536  # of a text that is looked at as a whole
 _SEEN_CHARS: Final = 16_384  # of a longer one, or a part of it: its last
 _TAIL_CHARS: Final = 60
@@ -36,7 +37,8 @@ class Seam:
     """The place where the first pieces of an answer are joined to `partial`.
 
     `repeats`: the model was told to begin with the last words. They are left out, or else the
-    longest end of the partial that the answer begins with, from a word's start on.
+    longest end of the partial that the answer begins with: from a word's start on, or of 8
+    characters and more.
     """
 
     def __init__(self, partial: str, *, repeats: bool) -> None:
@@ -105,13 +107,13 @@ class Seam:
         if self._live is not None:
             return self._live
         body = self._body
-        places = _starts(body, max(0, len(body) - _SEEN_CHARS))
-        places = [at for at in places if len(body) - at >= _LEAST_CHARS]
-        first = len(body) - len(body.lstrip())
-        if first not in places and len(body) <= _MOST_CHARS:
-            places.insert(0, first)
-        places += [len(body) - len(self._tail)]  # may begin within a word
-        return sorted({at for at in places if body[at] == said[0]})
+        since = max(0, len(body) - _SEEN_CHARS)
+        places = set(range(since, len(body) - _SURE_CHARS + 1))
+        places |= {at for at in _starts(body, since) if len(body) - at >= _LEAST_CHARS}
+        places.add(len(body) - len(self._tail))
+        if len(body) <= _MOST_CHARS:
+            places.add(len(body) - len(body.lstrip()))  # all of it
+        return sorted(at for at in places if body[at] == said[0])
 
     def _may_be_at(self, at: int, said: str) -> bool:
         left = len(self._body) - at

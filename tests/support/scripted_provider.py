@@ -18,6 +18,7 @@ class ScriptedProvider:
         self.calls: list[ModelRequest] = []
         self.open = 0
         self.given = 0
+        self.goes_on = False
         self._scripts = list(scripts)
 
     @asynccontextmanager
@@ -46,8 +47,8 @@ class ScriptedProvider:
                 yield line
 
     def continues(self, model: str) -> bool:
-        """It begins anew."""
-        return False
+        """Whether it plays the rest, as a test says; else it begins anew."""
+        return self.goes_on
 
     async def aclose(self) -> None:
         """Nothing is kept."""

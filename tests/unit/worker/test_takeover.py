@@ -2,10 +2,12 @@
 
 import pytest
 
-from rejoin.shared.events import Event, FinishReason, Reset, Start, Step, Text, Usage
+from rejoin.shared.events import Event, FinishReason, Reasoning, Reset, Start, Step, Text, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
+from rejoin.shared.tool_events import ToolCall as AskedCall
+from rejoin.worker.progress import Partial
 from rejoin.worker.takeover import Takeover, takeover_of, usage_note
 
 USED = Usage(10, 20, 5, 1, "0.002")
@@ -94,3 +96,53 @@ def test_text_that_was_taken_back_is_not_counted() -> None:
 def test_a_step_without_a_note_used_nothing_that_is_known() -> None:
     left = takeover_of(fold([start(), frame("1-1", Step(1, FinishReason.STOP))]))
     assert left.usage == Usage()
+
+
+def texts(*said: str) -> list[Frame]:
+    return [frame(f"1-{at}", Text(text)) for at, text in enumerate(said, 1)]
+
+
+def test_text_that_is_gone_on_with_stays_and_is_counted() -> None:
+    left = takeover_of(fold([start(), *texts("zw\u00f6 ", "😀")]), goes_on=True)
+    assert left == Takeover(newest=EventId(1, 2), after=EventId(1, 2), text_chars=5)
+    assert left.progress.partial == Partial("zw\u00f6 😀")
+    assert left.begun
+
+
+def test_the_text_of_several_attempts_is_gone_on_with_as_one() -> None:
+    frames = [start(), *texts("one "), reset("2-0", "1-1"), frame("2-1", Text("two "))]
+    left = takeover_of(fold([*frames, reset("3-0", "2-1")]), goes_on=True)
+    assert (left.after, left.text_chars) == (EventId(3, 0), 8)
+    assert left.progress.partial == Partial("one two ")
+
+
+def test_only_the_text_of_the_unfinished_step_is_gone_on_with() -> None:
+    step_of_calls = step("1-2", FinishReason.TOOL_CALLS)
+    frames = [start(), *texts("first "), step_of_calls, frame("1-3", Text("second"))]
+    left = takeover_of(fold(frames), goes_on=True)
+    assert (left.after, left.text_chars, left.finish_reason) == (EventId(1, 3), 12, None)
+    assert left.progress.partial == Partial("second")
+    assert [step.text for step in left.progress.steps] == ["first "]
+
+
+def test_thinking_is_noted_of_what_is_gone_on_with_and_alone_it_is_taken_back() -> None:
+    thought = [start(), frame("1-1", Reasoning("hm"))]
+    left = takeover_of(fold([*thought, frame("1-2", Text("so"))]), goes_on=True)
+    assert left.progress.partial == Partial("so", thought=True)
+    left = takeover_of(fold(thought), goes_on=True)
+    assert (left.after, left.progress.partial) == (None, None)
+
+
+def test_white_space_alone_is_not_gone_on_with() -> None:
+    left = takeover_of(fold([start(), *texts(" \n")]), goes_on=True)
+    assert (left.after, left.text_chars, left.progress.partial) == (None, 0, None)
+
+
+def test_text_before_a_call_that_was_begun_is_not_gone_on_with() -> None:
+    call = frame("1-2", AskedCall("a", "look", {}))
+    left = takeover_of(fold([start(), *texts("I will look"), call]), goes_on=True)
+    assert (left.after, left.text_chars, left.progress.partial) == (None, 0, None)
+
+
+def test_what_is_not_to_be_gone_on_with_is_no_partial_text() -> None:
+    assert takeover_of(fold([start(), *texts("one")])).progress.partial is None
