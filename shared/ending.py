@@ -18,7 +18,7 @@ from rejoin.shared.errors import (
 from rejoin.shared.events import Done, Event, Failed, FinishReason, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.opening import frames, opening
-from rejoin.shared.spent import guessed, spent_of
+from rejoin.shared.spent import guessed, spent_of, take_over
 from rejoin.shared.tool_calls import UNKNOWN_OUTCOME, CallState, open_calls
 from rejoin.shared.tool_events import ToolError
 
@@ -122,6 +122,9 @@ async def _claim_and_end(
         end, reason = Done(FinishReason.CANCELLED, len(message.text)), "cancelled"
     else:
         end, reason = failure, failure.code.value
+    await prices.load_for(guessed(message, message.all_calls))
+    used, lost = take_over(message, found.record, found.readable_request)
+    usage = spent_of(message, found.readable_request)
     entries = opening(
         found.record,
         claim.attempt,
@@ -129,9 +132,9 @@ async def _claim_and_end(
         newest=message.last_event_id,
         after=message.last_event_id,
         reason=reason,
+        used=used,
+        lost=lost,
     )
-    await prices.load_for(guessed(message, message.all_calls))
-    usage = spent_of(message, found.readable_request)
     entries += [(event, b"") for event in _last_events(message, usage, end)]
     await log.append(
         ender.redis,

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from rejoin.shared.events import dumps
 from rejoin.shared.frames import Frame, split
 from rejoin.shared.ids import EventId
+from rejoin.shared.token_count import SAMPLE_CHARS
 
 Fields = dict[str, object]
 
+_TOOL_CALLS: Final = "tool_calls"
 _AT_ONCE: Final = 500  # events decoded by one call, which lets no other thread run
 
 
@@ -28,8 +30,9 @@ class Call(NamedTuple):
     """A model call that is over, also one whose step a `reset` took back.
 
     `attempt` is its attempt's place in `attempts`, `used` a Usage as its worker noted it; None:
-    the worker was lost, and there are the characters that it left. `shown_chars` is how many it
-    was shown; None: its worker did not say.
+    the worker was lost, and there are the characters that it left, with the first of them as a
+    `sample`. `shown_chars` is how many it was shown, and `shown_tokens` how many tokens that is;
+    None: its worker did not say.
     """
 
     attempt: int
@@ -37,6 +40,8 @@ class Call(NamedTuple):
     text_chars: int
     reasoning_chars: int
     shown_chars: int | None = None
+    shown_tokens: int | None = None
+    sample: str = ""
 
 
 @dataclass(slots=True)
@@ -44,7 +49,8 @@ class Message:
     """The message so far. Feed it every event in order; read it at any time.
 
     `rejected` is what each model gave for the present step that did not fit its JSON schema,
-    where the model was asked again.
+    where the model was asked again. `unseen` are attempts, by their places, that were lost when
+    they were to call a model and had nothing of it yet: no later note tells what that used.
 
     `gap` turns true where a `reset` names an event this reader lacks: it comes back without a
     position, from the start.
@@ -56,9 +62,13 @@ class Message:
     gap: bool = False
     calls: list[Call] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
+    unseen: list[int] = field(default_factory=list)
     _text_chars: int = 0
     _reasoning_chars: int = 0
     _shown_chars: int | None = None
+    _shown_tokens: int | None = None
+    _sample: list[str] = field(default_factory=list)
+    _to_call: bool = False  # a model, which has given nothing yet
 
     def add_frames(self, frames: Sequence[Frame]) -> None:
         """Take the next events, as the log has them."""
@@ -84,9 +94,11 @@ class Message:
                 self._count_call(event)
             case "step":
                 self.rejected = {}
-                self._end_call(event.private.get("usage"))
+                self._end_call(event.private.get("usage"), tells_all=False)
                 self._next_call()
-            case "usage":
+                self._to_call = event.fields.get("finish_reason") == _TOOL_CALLS
+            case "usage" | "retry":
+                self._to_call = False
                 self._break_off(event.private.get("usage"))
             case "data" | "tool_start" | "tool_result" | "tool_error":
                 self._note_shown(event.private)
@@ -95,25 +107,54 @@ class Message:
     def _count_text(self, event: Kept) -> None:
         if event.private:
             self._note_shown(event.private)
+        text = str(event.fields["text"])
+        self._to_call = False
+        if self._text_chars + self._reasoning_chars < SAMPLE_CHARS:
+            self._sample.append(text)
         if event.name == "text":
-            self._text_chars += len(str(event.fields["text"]))
+            self._text_chars += len(text)
         else:
-            self._reasoning_chars += len(str(event.fields["text"]))
+            self._reasoning_chars += len(text)
 
     def _begin(self, event: Kept) -> None:
         if event.name == "start":
             self.kept = []
             self.gap = False
             self.rejected = {}
-            self._break_off(event.private.get("usage"))
+            self._lose(event)
         else:
             self._note_rejected(event)
-            self._break_off(event.private.get("usage"))
+            self._lose(event)
             self._take_back(event)
         if event.id is not None:
             self._note_attempt(event)
+        if not event.private.get("goes_on"):
+            self._to_call = self._is_to_call()
+
+    def _lose(self, opening: Kept) -> None:
+        """Note what a call used that finished no step: as its worker says, or the next one."""
+        private = opening.private
+        if private.get("goes_on") or opening.fields.get("attempt") == self._attempt("attempt"):
+            return  # it is under way still, or is yet to begin
+        if "usage" in private:
+            self._break_off(private["usage"])
+        elif "lost" in private:
+            self._break_off(private["lost"], tells_all=False)
+        else:
+            self.lose()
+            self._break_off(None)
+
+    def _is_to_call(self) -> bool:
+        """Whether an attempt that begins now calls a model first: no step's calls are open."""
+        for event in reversed(self.kept):
+            if event.name == "step":
+                return event.fields.get("finish_reason") == _TOOL_CALLS
+            if event.name == "tool_call" and "usage" in event.private:
+                return False
+        return True
 
     def _count_call(self, event: Kept) -> None:
+        self._to_call = False
         if "agent" in event.private:  # no model's words
             if "used" in event.private:
                 self._end_call(event.private["used"])
@@ -124,29 +165,55 @@ class Message:
             self._next_call()
         else:
             self._note_shown(event.private)
-            self._text_chars += len(str(event.fields["name"]))
-            self._text_chars += len(dumps(event.fields["arguments"]))
+            said = str(event.fields["name"]) + dumps(event.fields["arguments"])
+            self._sample.append(said[:SAMPLE_CHARS])
+            self._text_chars += len(said)
 
     @property
     def all_calls(self) -> list[Call]:
         """The calls that are over, and the one that is under way, or was left by its worker."""
-        if not (self._text_chars or self._reasoning_chars) or not self.attempts:
-            return list(self.calls)
-        place = len(self.attempts) - 1
-        left = Call(place, None, self._text_chars, self._reasoning_chars, self._shown_chars)
-        return [*self.calls, left]
+        return [*self.calls, *self.left]
 
-    def _break_off(self, used: object) -> None:
+    @property
+    def left(self) -> list[Call]:
+        """The one that is under way, or was left by its worker, where it gave anything."""
+        if not (self._text_chars or self._reasoning_chars) or not self.attempts:
+            return []
+        return [
+            Call(
+                len(self.attempts) - 1,
+                None,
+                self._text_chars,
+                self._reasoning_chars,
+                self._shown_chars,
+                self._shown_tokens,
+                "".join(self._sample),
+            )
+        ]
+
+    def hear(self, used: Fields) -> None:
+        """Take what the worker of the last attempt says elsewhere: what no entry tells of yet."""
+        self._to_call = False
+        self._break_off(used)
+
+    def lose(self) -> None:
+        """Take the last attempt as lost: a call that it was to make is among `unseen` now."""
+        if self._to_call and self.attempts:
+            self.unseen.append(len(self.attempts) - 1)
+        self._to_call = False
+
+    def _break_off(self, used: object, *, tells_all: bool = True) -> None:
         """Note a call that never finished its step; `used` is what its worker knew of it."""
         if isinstance(used, dict):
-            self._end_call(used)
+            self._end_call(used, tells_all=tells_all)
         else:
             self.calls = self.all_calls
         self._next_call()
 
     def _next_call(self) -> None:
         self._text_chars = self._reasoning_chars = 0
-        self._shown_chars = None
+        self._shown_chars = self._shown_tokens = None
+        self._sample = []
 
     def _note_shown(self, private: Fields) -> None:
         """Take what a worker noted: what the call was shown, or what an agent's calls used."""
@@ -156,9 +223,12 @@ class Message:
         if isinstance(shown := private.get("shown_chars"), int):
             self._next_call()
             self._shown_chars = shown
+            self._shown_tokens = cast("int | None", private.get("shown_tokens"))
 
-    def _end_call(self, used: object) -> None:
+    def _end_call(self, used: object, *, tells_all: bool = True) -> None:
         if isinstance(used, dict):
+            if tells_all:
+                self.unseen = []
             self.calls.append(Call(max(0, len(self.attempts) - 1), used, 0, 0))
 
     def _note_rejected(self, reset: Kept) -> None:
@@ -174,6 +244,7 @@ class Message:
         after = reset.fields.get("after")
         if reset.id is None:
             self.kept, self.attempts, self.calls, self.last_event_id = [], [], [], None
+            self.unseen = []
         elif after is None:
             self.kept = [event for event in self.kept if event.name == "start"]
         else:

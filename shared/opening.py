@@ -22,17 +22,25 @@ def opening(
     reason: str,
     model: str | None = None,
     used: Usage | None = None,
+    lost: Usage | None = None,
+    goes_on: bool = False,
 ) -> list[Entry]:
     """Return the events that open `attempt`.
 
     `newest` is the log's last event (None: the log is empty), `after` the last one that stays,
     `model` the one that answers now (None: the one that was asked for), `used` what the calls of
-    the attempt before used that finished no step, where the caller knows.
+    the attempt before used that finished no step, where the caller knows; `lost` what the call
+    used that it left in the log, as the caller counted it. `goes_on`: a model call
+    that was under way is so still, and breaks off with nothing.
     """
     reset = Reset(str(after) if after else None, attempt, model or record.model, reason)
     note: dict[str, object] = {"worker": worker_id, "at": iso(now_ms())}
     if used is not None:
         note["usage"] = asdict(used)
+    elif lost is not None:
+        note["lost"] = asdict(lost)
+    if goes_on:
+        note["goes_on"] = True
     private = dumps(note).encode()
     if newest is not None:
         return [(reset, private)]

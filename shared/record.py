@@ -1,5 +1,6 @@
 """The message's record: what was accepted, who owns it, how it ended."""
 
+import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from rejoin.shared.errors import (
     LogEnded,
     MessageMissing,
 )
+from rejoin.shared.events import dumps
 from rejoin.shared.request import StoredRequest, read_request
 
 _NOW: Final = 1  # how scripts tell a cancel's mode; 0: none is set
@@ -34,12 +36,24 @@ class Status(StrEnum):
 ENDED: Final = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
 
 
+class Handed(NamedTuple):
+    """What a worker tells of an attempt that it handed over: what its calls used.
+
+    That is all that no entry of the log tells of, as the fields of a Usage; of zeros where there
+    was nothing.
+    """
+
+    attempt: int
+    used: Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A message's record as it was read; times in ms since the epoch.
 
     `cancel_asked`: a cancel is set, of either mode. `waited_ms` is for how long it held no worker
-    while it waited for answers, up to its last claim.
+    while it waited for answers, up to its last claim. `handed` is what the last worker that handed
+    it over told of its attempt.
     """
 
     message_id: str
@@ -54,6 +68,7 @@ class Record:
     started_at: int | None
     finished_at: int | None
     waited_ms: int = 0
+    handed: Handed | None = None
 
     @property
     def ended(self) -> bool:
@@ -177,14 +192,18 @@ def claimed(message_id: str, token: str, reply: object) -> Claim:
     )
 
 
-async def hand_over(redis: Redis, message_id: str, token: str) -> bool:
+async def hand_over(
+    redis: Redis, message_id: str, token: str, handed: Handed | None = None
+) -> bool:
     """Note that a claim ends without being lost; False where it is another's by now.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
     with redis_or_away():
-        return bool(await scripts.run(redis, "log/release", [keys.record(message_id)], [token]))
+        told = dumps(handed._asdict()) if handed is not None else ""
+        names = [keys.record(message_id)]
+        return bool(await scripts.run(redis, "log/release", names, [token, told]))
 
 
 async def cancel(redis: Redis, message_id: str, *, after_step: bool = False) -> Status | None:
@@ -255,4 +274,5 @@ def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
         started_at=number("started_at"),
         finished_at=number("finished_at"),
         waited_ms=number("waited_ms") or 0,
+        handed=Handed(**json.loads(fields["handed"])) if "handed" in fields else None,
     )

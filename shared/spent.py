@@ -4,28 +4,70 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
-from rejoin.shared import catalogue
+from rejoin.shared import catalogue, token_count
 from rejoin.shared.events import Usage
 from rejoin.shared.fold import Call, Fields, Message
 from rejoin.shared.prices import Tokens, cost_of
+from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, shown_chars
 
-_CHARACTERS_A_TOKEN: Final = 4  # the usual rule of thumb for English text
 _NOTHING: Final = Usage()
 
 
+class Unseen(NamedTuple):
+    """A call that was lost before it gave anything: its model, `provider/name`, and about when."""
+
+    model: str
+    at: datetime | None
+
+
 def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
-    """Return what all attempts so far used; None where none of them got anything of a provider.
+    """Return what all attempts so far used; None where none of them called a provider.
 
     A finished step says what the provider reported. A call that broke off is counted from its
-    text, and so is one whose step was taken back: the provider bills it all the same.
+    text, and so is one whose step was taken back: the provider bills it all the same. One that
+    was lost before it gave anything has read its input.
     """
+    return _sum_of(message, [*message.all_calls, *_unseen(message)], request)
+
+
+def seen_of(message: Message, request: StoredRequest | None) -> Usage | None:
+    """Return the same without the calls of `message.unseen`."""
+    return _sum_of(message, message.all_calls, request)
+
+
+def unseen_of(message: Message) -> list[Unseen]:
+    """Return the calls that were lost before they gave anything; an agent may have made none."""
+    attempts = (message.attempts[place] for place in message.unseen)
+    calls = (Unseen(str(one["model"]), _time(one["started_at"])) for one in attempts)
+    return [call for call in calls if not catalogue.is_agent(call.model)]
+
+
+def _sum_of(message: Message, calls: Iterable[Call], request: StoredRequest | None) -> Usage | None:
     spent: Usage | None = None
-    for used in _by_attempt(message, message.all_calls, request):
+    for used in _by_attempt(message, calls, request):
         spent = spent if used is None else total(spent, used)
     return spent
+
+
+def take_over(
+    message: Message, found: Record, request: StoredRequest | None
+) -> tuple[Usage | None, Usage | None]:
+    """Take the log's last attempt as over: handed over with a word of what it used, or lost.
+
+    Returns what the next `reset` is to note for later attempts: what it used beyond what the log
+    tells of, as its worker says, and what a call used that it left in the log, as counted here.
+    """
+    handed = found.handed
+    last = message.attempts[-1]["attempt"] if message.attempts else None
+    if handed is not None and last == handed.attempt:
+        message.hear(dict(handed.used))
+        return Usage(**handed.used), None  # type: ignore[arg-type]  # as a worker wrote it
+    lost = _sum_of(message, message.left, request)
+    message.lose()
+    return None, lost
 
 
 def attempts_of(
@@ -36,9 +78,11 @@ def attempts_of(
     A usage is None where there were none. `finished_at` is when the message ended.
     """
     attempts = [
-        attempt | {"usage": None if used is None else asdict(used)}
+        attempt | {"usage": None if used in (None, _NOTHING) else asdict(used)}
         for attempt, used in zip(
-            message.attempts, _by_attempt(message, message.calls, request), strict=True
+            message.attempts,
+            _by_attempt(message, [*message.calls, *_unseen(message)], request),
+            strict=True,
         )
     ]
     if len(attempts) == 1 and message.usage is not None:
@@ -49,15 +93,19 @@ def attempts_of(
 
 
 def guessed(message: Message, calls: Iterable[Call]) -> set[str]:
-    """Return the models of those calls that are to be counted from their text.
+    """Return the models of those calls that are to be counted from their text, or from none.
 
     For these the request is needed, and their prices.
     """
     return {
         str(message.attempts[call.attempt]["model"])
-        for call in calls
+        for call in (*calls, *_unseen(message))
         if call.used is None and not _is_agents_own(message, call)
     }
+
+
+def _unseen(message: Message) -> list[Call]:
+    return [Call(place, None, 0, 0) for place in message.unseen]
 
 
 def _by_attempt(
@@ -78,6 +126,8 @@ def _by_attempt(
                 call.reasoning_chars,
                 model=str(attempt["model"]),
                 at=_time(attempt["started_at"]),
+                given=call.sample,
+                input_tokens=call.shown_tokens,
             )
         spent[call.attempt] = total(spent[call.attempt], used)
     return spent
@@ -97,17 +147,22 @@ def estimated(
     *,
     model: str,
     at: datetime | None = None,
+    given: str = "",
+    input_tokens: int | None = None,
 ) -> Usage:
-    """An approximation for a call that broke off before it reported: four characters a token.
+    """An approximation for a call that broke off before it reported (see token_count.py).
 
-    Its cost is what so many tokens of `provider/name` cost `at` the time (None: now).
+    `given` is what it gave, or the first of it; `input_tokens` is what it was shown, where that
+    was counted. Its cost is what so many tokens of `provider/name` cost `at` the time (None: now).
     """
-    tokens = Tokens(_tokens(input_chars), _tokens(text_chars + reasoning_chars))
+    if input_tokens is None:
+        input_tokens = token_count.count(model, input_chars)
+    tokens = Tokens(input_tokens, token_count.count(model, text_chars + reasoning_chars, given))
     cost = cost_of(model, tokens, at=at)
     return Usage(
         input_tokens=tokens.input,
         output_tokens=tokens.output,
-        reasoning_tokens=_tokens(reasoning_chars),
+        reasoning_tokens=min(tokens.output, token_count.count(model, reasoning_chars, given)),
         cost_usd=None if cost is None else decimal_string(cost),
         estimated=True,
     )
@@ -135,10 +190,6 @@ def decimal_string(amount: Decimal) -> str:
     """The amount without an exponent or trailing zeros: `0.0012`, `0`."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARACTERS_A_TOKEN)
 
 
 def _time(iso: object) -> datetime | None:

@@ -14,7 +14,7 @@ import sys
 import uvloop
 from arq.connections import ArqRedis
 
-from rejoin.shared import catalogue, jobs, prices, settings_file
+from rejoin.shared import catalogue, jobs, prices, settings_file, token_count
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
@@ -91,9 +91,9 @@ async def _serve(
         await schema.prepare(database)
         providers = Providers()
         providers.open_configured()
-        await prices.load_for(
-            f"{state.name}/" for state in catalogue.providers() if state.configured
-        )
+        models = [f"{state.name}/" for state in catalogue.providers() if state.configured]
+        await prices.load_for(models)
+        await token_count.load_for(models)
         stack.push_async_callback(providers.aclose)
         kit = Kit(
             settings,

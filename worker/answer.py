@@ -3,6 +3,7 @@
 from typing import Final
 
 from rejoin.shared.events import Done, Failed, FinishReason, Step, Usage
+from rejoin.shared.request import shown_chars
 from rejoin.worker.asking import Asking
 from rejoin.worker.attempt import Attempt, Finished
 from rejoin.worker.calls import Calls, Known, Waiting
@@ -35,6 +36,11 @@ class Answer:
     def attempt(self) -> Attempt:
         """The present attempt."""
         return self._asking.attempt
+
+    def tell(self) -> Usage:
+        """Return what its calls used beyond what the log tells of, which the caller notes."""
+        self._count_unseen()
+        return self._asking.bill.tell() or _NOTHING
 
     async def run(self) -> Waiting | None:
         """Go on until the message has ended; or return what it waits for, without a worker.
@@ -155,6 +161,7 @@ class Answer:
     async def _end(self, end: Done | Failed, step: Finished | None = None) -> None:
         """End the message, and the calls that are open with it."""
         asking = self._asking
+        self._count_unseen()
         usage = asking.bill.spent
         if usage is None and isinstance(end, Done):
             usage = _NOTHING
@@ -169,6 +176,10 @@ class Answer:
             unstepped=asking.bill.untold,
             open_calls=open_calls,
         )
+
+    def _count_unseen(self) -> None:
+        """Count what earlier workers lost unseen, where no call says better what it was shown."""
+        self._asking.bill.shown(shown_chars(self.attempt.request))
 
     @property
     def _text_chars(self) -> int:

@@ -1,6 +1,6 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.spent import spent_of
+from rejoin.shared.spent import Unseen, seen_of, spent_of, take_over, unseen_of
 from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.continuing import stays
@@ -20,6 +20,8 @@ from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
 from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
 from rejoin.worker.writer import Writer
+
+_NOTHING: Final = Usage()
 
 TAKEOVER: Final = "takeover"
 ANSWERED: Final = "answered"
@@ -36,7 +38,8 @@ class Finished(NamedTuple):
 class Attempt:
     """An attempt that is this worker's: its claim, and the way to its log.
 
-    `before` is what earlier attempts left, and `spent` what they used (None: nothing).
+    `before` is what earlier attempts left, and `spent` what they used (None: nothing)
+    without the calls that are `unseen`.
     """
 
     record: Record
@@ -45,6 +48,7 @@ class Attempt:
     writer: Writer
     before: Takeover
     spent: Usage | None
+    unseen: Sequence[Unseen] = ()
 
     async def end(
         self,
@@ -133,6 +137,10 @@ async def begin(
 
     claim, found, first = await insist(message_id, claim_and_load)
     request, message = found.request, fold(found.frames)
+    if held is None:
+        used, lost = take_over(message, found.record, request)
+    else:  # its own worker knows: nothing was lost
+        lost = _NOTHING
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # An end may come out of turn.
     if not to_end and first != message_id:
@@ -157,6 +165,9 @@ async def begin(
         reason=reason or (ANSWERED if before.answered else TAKEOVER),
         model=model or before.model,
         used=used,
+        lost=lost,
     ):
         writer.put(event, private)
-    return Attempt(found.record, request, claim, writer, before, spent_of(message, request))
+    spent = spent_of(message, request) if to_end else seen_of(message, request)
+    unseen = () if to_end else unseen_of(message)
+    return Attempt(found.record, request, claim, writer, before, spent, unseen)

@@ -62,7 +62,7 @@ class ModelCalling:
             self._stoppable.forgive()
             raise error from stopped
         except (ProviderError, LogRefused):
-            self._spend(call, refused=not (call.gave or call.called))
+            self._spend(call, refused=not call.got)
             raise
         except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
             _log.exception("message %s: the adapter of %s failed", attempt.record.message_id, model)

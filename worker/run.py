@@ -6,6 +6,7 @@ import logging
 import math
 import secrets
 import time
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Final
 
@@ -73,6 +74,7 @@ class Run:
         self._seen_attempt = 0
         self._token = ""
         self._last: log.Batch | None = None  # the end, as this run wrote it
+        self._answered: Answer | None = None  # of the newest attempt
         self._known = Known(set(), {})
         self._due_ms = 0  # when a parked message's job is due
 
@@ -111,7 +113,7 @@ class Run:
         await self._see_to_the_job(outcome)
 
     async def _attempt(self) -> Outcome:
-        self._token = secrets.token_hex(8)
+        self._token, self._answered = secrets.token_hex(8), None
         try:
             with self._kit.openings:
                 attempt = await begin(
@@ -139,7 +141,7 @@ class Run:
             return Outcome.LEFT
 
     async def _work(self, attempt: Attempt) -> Outcome:
-        answer = Answer(self._kit, attempt, self._stoppable, self._known)
+        answer = self._answered = Answer(self._kit, attempt, self._stoppable, self._known)
         try:
             return await self._answer(answer)
         finally:
@@ -170,20 +172,23 @@ class Run:
         try:
             waiting = await answer.run()
         except Stopped as stopped:
-            return await self._leave(stopped.reason, answer.attempt)
+            return await self._leave(stopped.reason, answer)
         if waiting is None:
             return Outcome.ENDED
         self._due_ms = waiting.due_ms
         return Outcome.PARKED
 
-    async def _leave(self, reason: Stop, attempt: Attempt) -> Outcome:
+    async def _leave(self, reason: Stop, answer: Answer) -> Outcome:
+        attempt = answer.attempt
         if reason is not Stop.HANDED_OVER:
             if attempt.writer.refused is not None:
                 raise attempt.writer.refused
             return Outcome.LEFT
         await attempt.writer.flush()
-        redis, token = self._kit.redis, attempt.claim.token
-        await insist(self.message_id, lambda: record.hand_over(redis, self.message_id, token))
+        redis, token, handed = self._kit.redis, attempt.claim.token, _handed(answer)
+        await insist(
+            self.message_id, lambda: record.hand_over(redis, self.message_id, token, handed)
+        )
         return Outcome.HANDED_OVER
 
     async def _hold_lease(self) -> None:
@@ -204,9 +209,10 @@ class Run:
     async def _look_further(self) -> None:
         """The record may be attempts behind its log: the next claim goes beyond both."""
         # This run was not lost with its worker, and is not to be counted so.
+        handed = None if self._answered is None else _handed(self._answered)
         await insist(
             self.message_id,
-            lambda: record.hand_over(self._kit.redis, self.message_id, self._token),
+            lambda: record.hand_over(self._kit.redis, self.message_id, self._token, handed),
         )
         await asyncio.sleep(_WENT_BACK_SECONDS)
         ((_, newest),) = await insist(
@@ -270,3 +276,7 @@ class Run:
                 if found is not None and found.ended:
                     with contextlib.suppress(LogWentBack):
                         await insist(message_id, self._aftermath)
+
+
+def _handed(answer: Answer) -> record.Handed:
+    return record.Handed(answer.attempt.claim.attempt, asdict(answer.tell()))

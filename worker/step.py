@@ -4,12 +4,14 @@ A call of a tool becomes an event when the next one comes, so that the last one 
 is still here when that is over, and can say so.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from rejoin.shared import token_count
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Reasoning, Text, Usage
+from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.called import CallNames, chars_of, event_of, told_of
 from rejoin.worker.deadlines import Deadlines
@@ -18,6 +20,7 @@ from rejoin.worker.progress import Called
 from rejoin.worker.providers.base import (
     Chunk,
     FinishChunk,
+    LimitsChunk,
     ModelRequest,
     Provider,
     ReasoningChunk,
@@ -25,10 +28,11 @@ from rejoin.worker.providers.base import (
     ThinkingChunk,
     ToolCallChunk,
     UsageChunk,
+    WorkingChunk,
 )
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.takeover import called_note, private_note
-from rejoin.worker.usage import Priced, broken_usage, estimated_usage, usage_event
+from rejoin.worker.usage import Priced, broken_usage, estimated_usage, shown_tokens, usage_event
 from rejoin.worker.whole_text import WholeText
 from rejoin.worker.writer import Writer
 
@@ -39,9 +43,11 @@ class Step:
 
     `model` is its whole name, `provider/name`, and `number` its step's. `texts` are the pieces of
     its text, where they are asked for (not None); `thinking` are its thinking blocks. `taken` are
-    the ids that calls before it in the message have; `calls` are its own, those in the log.
+    the ids that calls before it in the message have; `calls` are its own, those in the log, and
+    `working_chars` what came of one whose arguments are not complete.
     `partial` is the text of the same step that calls before it gave and that stays, and `seam`
     joins this one's to it. `recovers`: should it break off, another goes on with its text.
+    `hear` is told that it is answered, and what the headers say of the key's limits, if anything.
     """
 
     request: ModelRequest
@@ -57,16 +63,24 @@ class Step:
     thinking: list[Mapping[str, object]] = field(default_factory=list)
     calls: list[CallState] = field(default_factory=list)
     call_chars: int = 0
+    working_chars: int = 0
     partial: str = ""
     seam: Seam | None = None
     recovers: bool = False
+    hear: Callable[[RateLimits | None], None] | None = None
     _held: CallState | None = None
     _names: CallNames | None = None
+    _given: list[str] = field(default_factory=list)
 
     @property
     def gave(self) -> bool:
         """Whether anything of it is in the log."""
         return bool(self.text_chars or self.reasoning_chars or self.calls)
+
+    @property
+    def got(self) -> bool:
+        """Whether the provider gave anything of it, which it bills."""
+        return self.gave or self.called or bool(self.working_chars)
 
     @property
     def called(self) -> bool:
@@ -80,11 +94,12 @@ class Step:
             return Usage()
         call = Priced(self.model, self.called_at)
         dropped = 0 if self.seam is None else self.seam.dropped
-        seen = (self.text_chars + self.call_chars + dropped, self.reasoning_chars)
+        chars = self.text_chars + self.call_chars + self.working_chars + dropped
+        seen, given = (chars, self.reasoning_chars), "".join(self._given)
         if self.reported is None:
-            return estimated_usage(self.request, *seen, call)
+            return estimated_usage(self.request, *seen, call, given)
         if self.finish_reason is None:
-            return broken_usage(self.reported, self.request, *seen, call)
+            return broken_usage(self.reported, self.request, *seen, call, given)
         return usage_event(self.reported, call)
 
     async def run(
@@ -119,6 +134,9 @@ class Step:
         text, reasoning = WholeText(), WholeText()
         try:
             async for chunk in chunks:
+                if type(chunk) is LimitsChunk:
+                    self._heard(chunk.limits)
+                    continue
                 # A first report of what was read may come long before the first token.
                 if self.reported is not None or type(chunk) is not UsageChunk:
                     deadlines.heard()
@@ -146,6 +164,8 @@ class Step:
         match chunk:
             case UsageChunk():
                 self.reported = chunk
+            case WorkingChunk():
+                self.working_chars += chunk.chars
             case ThinkingChunk():
                 self.thinking.append(chunk.block)
             case ToolCallChunk():
@@ -164,6 +184,7 @@ class Step:
     def _text(self, writer: Writer, text: str) -> None:
         if text:
             note = b"" if self.text_chars else self._note()  # two calls less for all but the first
+            self._sample(text)
             self.text_chars += len(text)
             if self.texts is not None:
                 self.texts.append(text)
@@ -172,6 +193,7 @@ class Step:
     def _reasoning(self, writer: Writer, text: str) -> None:
         if text:
             note = b"" if self.reasoning_chars else self._note()
+            self._sample(text)
             self.reasoning_chars += len(text)
             writer.put(Reasoning(text), note)
 
@@ -195,6 +217,7 @@ class Step:
             self._names = CallNames(self.taken)
         held, self._held = self._held, self._names.take(chunk, self.number)
         self.call_chars += chars_of(self._held)
+        self.working_chars = 0  # what was at work is complete
         if held is not None:
             note = private_note(told_of(held) | ({} if self.gave else self._shown()))
             self.calls.append(held)
@@ -202,7 +225,21 @@ class Step:
 
     def _note(self) -> bytes:
         """With its first piece: what it was shown, should its worker be lost."""
-        return b"" if self.gave else private_note(self._shown())
+        if self.gave:
+            return b""
+        self._heard(None)
+        return private_note(self._shown())
+
+    def _heard(self, limits: RateLimits | None) -> None:
+        if self.hear is not None:
+            self.hear(limits)
 
     def _shown(self) -> dict[str, object]:
-        return {"shown_chars": self.request.chars}
+        shown = {"shown_chars": self.request.chars}
+        if token_count.encoding_name(self.model) is not None:
+            shown["shown_tokens"] = shown_tokens(self.model, self.request)
+        return dict(shown)
+
+    def _sample(self, text: str) -> None:
+        if self.text_chars + self.reasoning_chars < token_count.SAMPLE_CHARS:
+            self._given.append(text)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rejoin.shared import token_count
+from rejoin.shared.content import TextPart
 from rejoin.shared.events import Usage
 from rejoin.shared.prices import Tokens, cost_of
 from rejoin.shared.spent import decimal_string, estimated
@@ -34,23 +36,62 @@ def usage_event(chunk: UsageChunk, call: Priced) -> Usage:
     )
 
 
+def shown_tokens(model: str, request: ModelRequest) -> int:
+    """How many tokens of `provider/name` a call is shown, as far as that is to be known here."""
+    return token_count.count(model, request.chars, _sample(request))
+
+
 def estimated_usage(
-    request: ModelRequest, text_chars: int, reasoning_chars: int, call: Priced
+    request: ModelRequest, text_chars: int, reasoning_chars: int, call: Priced, given: str = ""
 ) -> Usage:
-    """An approximation for a call that broke off before it reported."""
-    return estimated(request.chars, text_chars, reasoning_chars, model=call.model, at=call.at)
+    """An approximation for a call that broke off before it reported.
+
+    `given` is what it gave, or the first of it.
+    """
+    return estimated(
+        request.chars,
+        text_chars,
+        reasoning_chars,
+        model=call.model,
+        at=call.at,
+        given=given,
+        input_tokens=shown_tokens(call.model, request),
+    )
 
 
 def broken_usage(
-    chunk: UsageChunk, request: ModelRequest, text_chars: int, reasoning_chars: int, call: Priced
+    chunk: UsageChunk,
+    request: ModelRequest,
+    text_chars: int,
+    reasoning_chars: int,
+    call: Priced,
+    given: str = "",
 ) -> Usage:
     """What a call used that broke off after a first report: the rest is counted from its text.
 
     Anthropic reports the input at the start, and of the output a first token.
     """
-    seen = estimated_usage(request, text_chars, reasoning_chars, call)
+    seen = estimated_usage(request, text_chars, reasoning_chars, call, given)
     if seen.output_tokens <= chunk.output_tokens:
         return usage_event(chunk, call)
     reasoning = max(chunk.reasoning_tokens, seen.reasoning_tokens)
     more = replace(chunk, output_tokens=seen.output_tokens, reasoning_tokens=reasoning)
     return replace(usage_event(more, call), estimated=True)
+
+
+def _sample(request: ModelRequest) -> str:
+    """Some of what a call is shown: of a long history its beginning and its end."""
+    texts = [
+        piece
+        for turn in request.turns
+        for piece in (
+            [turn.content]
+            if isinstance(turn.content, str)
+            else [part.text for part in turn.content if isinstance(part, TextPart)]
+        )
+    ]
+    text = "".join(texts)
+    if len(text) <= token_count.SAMPLE_CHARS:
+        return text
+    half = token_count.SAMPLE_CHARS // 2
+    return text[:half] + text[-half:]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from rejoin.shared.events import dumps
 from rejoin.worker.providers.base import (
@@ -18,8 +17,6 @@ from rejoin.worker.providers.base import (
 from rejoin.worker.providers.chunk_json import NoChunk, unasked_tool
 from rejoin.worker.providers.error_objects import protocol
 from rejoin.worker.providers.sse import MAX_EVENT_BYTES
-
-_WORKING: Final = WorkingChunk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ class Block:
             raise protocol(f"a tool's arguments of more than {MAX_EVENT_BYTES} characters")
         if not text:
             return ()
-        return (TextChunk(text) if self.is_answer else _WORKING,)
+        return (TextChunk(text) if self.is_answer else WorkingChunk(len(text)),)
 
     def _call(self, *, cut: bool) -> ToolCallChunk:
         arguments = None if cut and self.is_bare_call else self._input()

@@ -31,6 +31,11 @@ class Tool:
     description: str
     parameters: Mapping[str, object]
 
+    @property
+    def chars(self) -> int:
+        """How many characters its definition counts as."""
+        return len(self.name) + len(self.description) + _chars(self.parameters)
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -80,8 +85,10 @@ class ModelRequest:
 
     @property
     def chars(self) -> int:
-        """How many characters its turns count as."""
-        return sum(turn.chars for turn in self.turns)
+        """How many characters its turns, and what else the model is told, count as."""
+        shown = sum(turn.chars for turn in self.turns) + sum(tool.chars for tool in self.tools)
+        wanted = self.response_format
+        return shown if wanted is None else shown + _chars(wanted.schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +120,11 @@ class ThinkingChunk:
 class WorkingChunk:
     """Something came that is given whole later, such as a piece of a tool's arguments.
 
-    It says nothing but that the provider is not silent: arguments may take minutes.
+    It says nothing but that the provider is not silent, arguments may take minutes, and how many
+    characters came, for the bill of an answer that breaks off before they are whole.
     """
+
+    chars: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

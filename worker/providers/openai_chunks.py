@@ -33,7 +33,6 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 # Ends that are none: OpenRouter, DeepSeek, vLLM and GLM give the reason of a break this way.
 _BROKEN: Final = frozenset({"error", "abort", "insufficient_system_resource", "network_error"})
 _TOOLS: Final = frozenset({"tool_calls", "function_call"})
-_WORKING: Final = WorkingChunk()
 
 
 class Completion(StreamReader):
@@ -94,8 +93,10 @@ class Completion(StreamReader):
                         raise NoChunk
                     chunks.append(TextChunk(text))
             if (called := delta.get("tool_calls")) or delta.get("function_call"):
+                before = self._calls.chars if self._calls else 0
                 self._call(called)
-                chunks.append(_WORKING)
+                chars = self._calls.chars - before if self._calls else 0
+                chunks.append(WorkingChunk(chars))
         reason = choice.get("finish_reason")
         if reason and isinstance(reason, str) and not self.finished:
             chunks += self._finish(reason, choice.get("error"))

@@ -12,7 +12,7 @@ from rejoin.worker.providers.base import ToolCall, ToolCallChunk
 from rejoin.worker.providers.chunk_json import NoChunk
 
 MOST_CALLS: Final = 1000
-MOST_CHARS: Final = 16 * 1024 * 1024  # of all arguments of one answer
+MOST_CHARS: Final = 16 * 1024 * 1024  # of all calls of one answer
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class ToolCalls:
         self._taken = taken
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
-        self._chars = 0
+        self.chars = 0  # of names and arguments
 
     def feed(self, pieces: object) -> None:
         """Take the `tool_calls` of one delta.
@@ -98,8 +98,8 @@ class ToolCalls:
         call.name = call.name or name
         if arguments:
             call.pieces.append(arguments)
-            self._chars += len(arguments)
-        if self._chars > MOST_CHARS or len(self._calls) > MOST_CALLS:
+        self.chars += len(name) + len(arguments)
+        if self.chars > MOST_CHARS or len(self._calls) > MOST_CALLS:
             raise error_objects.protocol("the model's tool calls have no end")
 
     def _call_of(self, index: object, call_id: str, name: str, arguments: str) -> _Call:

@@ -12,6 +12,7 @@ from rejoin.shared.events import (
     FinishReason,
     Reasoning,
     Reset,
+    Retry,
     Start,
     Step,
     Text,
@@ -20,8 +21,19 @@ from rejoin.shared.events import (
 from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
+from rejoin.shared.record import Handed, Record, Status
 from rejoin.shared.request import StoredRequest, StoredTurn
-from rejoin.shared.spent import attempts_of, estimated, guessed, spent_of, total
+from rejoin.shared.spent import (
+    attempts_of,
+    estimated,
+    guessed,
+    seen_of,
+    spent_of,
+    take_over,
+    total,
+    unseen_of,
+)
+from rejoin.shared.tool_events import ToolCall
 
 MINI = "openai/gpt-4o-mini"  # 0.15 dollars a million tokens in, 0.6 out
 REQUEST = StoredRequest("script/x", [StoredTurn("system", "1234"), StoredTurn("user", "5678")])
@@ -55,13 +67,102 @@ def noted(event: Event, used: Usage = REPORTED) -> tuple[Event, bytes]:
     return event, f'{{"usage":{used.json()}}}'.encode()
 
 
+def waits() -> Retry:
+    return Retry("rate_limited", 5.0)
+
+
+def record(handed: Handed | None = None) -> Record:
+    return Record(
+        "m", "o", "c", "script/x", 0, Status.STREAMING, 1, None, False, 0, None, handed=handed
+    )
+
+
 def step() -> tuple[Event, bytes]:
     return noted(Step(1, FinishReason.STOP))
 
 
-@pytest.mark.parametrize("frames", [log(), log(START), log(START, reset(), reset())])
-def test_attempts_that_got_nothing_used_nothing(frames: list[Frame]) -> None:
+@pytest.mark.parametrize("frames", [log(), log(START), log(START, waits())])
+def test_a_message_that_called_nobody_used_nothing(frames: list[Frame]) -> None:
     assert spent_of(fold(frames), REQUEST) is None
+
+
+def test_a_call_that_was_lost_before_it_gave_anything_has_read_its_input() -> None:
+    message = fold(log(START, reset(), reset(), Text("1234")))
+    assert spent_of(message, REQUEST) == Usage(6, 1, estimated=True)
+    assert seen_of(message, REQUEST) == Usage(2, 1, estimated=True)
+    assert [call.model for call in unseen_of(message)] == ["script/x", "script/x"]
+    assert guessed(message, []) == {"script/x"}
+
+
+def test_so_has_one_after_a_step_that_called_tools() -> None:
+    stepped = noted(Step(1, FinishReason.TOOL_CALLS))
+    frames = log(START, Text("1234"), stepped, reset("1-2"))
+    assert spent_of(fold(frames), REQUEST) == total(REPORTED, Usage(2, estimated=True))
+
+
+def test_an_attempt_that_has_calls_to_answer_or_only_its_end_to_write_lost_no_call() -> None:
+    asked = noted(ToolCall("a", "look", {}))
+    for frames in (
+        log(START, asked, reset("1-1"), reset("1-1")),
+        log(START, Text("1234"), step(), reset("1-2"), reset("1-2")),
+    ):
+        assert spent_of(fold(frames), REQUEST) == REPORTED
+
+
+def test_a_call_that_waits_or_was_parked_is_not_one_that_was_lost() -> None:
+    assert spent_of(fold(log(START, waits(), reset(), waits())), REQUEST) is None
+
+
+def test_a_start_and_the_reset_directly_after_it_begin_one_attempt() -> None:
+    first = log(START)
+    twin = Frame(EventId(1, 1), encode(EventId(1, 1), Reset(None, 1, "script/x", "takeover")), b"")
+    assert fold([*first, twin]).unseen == []
+
+
+def test_a_retry_tells_what_the_tries_before_it_used() -> None:
+    frames = log(START, noted(Retry("provider_timeout", 1.0)), Text("1234"))
+    assert spent_of(fold(frames), REQUEST) == total(REPORTED, Usage(2, 1, estimated=True))
+
+
+def test_a_note_of_a_later_attempt_tells_of_what_was_lost_before_it_too() -> None:
+    message = fold(log(START, reset(), noted(reset())))
+    assert spent_of(message, REQUEST) == REPORTED
+    assert message.unseen == []
+
+
+def test_what_a_taker_counted_of_a_lost_call_stands_and_tells_of_no_other() -> None:
+    lost = (reset(), f'{{"lost":{REPORTED.json()}}}'.encode())
+    message = fold(log(START, reset(), Text("1234"), lost))
+    assert seen_of(message, REQUEST) == REPORTED
+    assert spent_of(message, REQUEST) == total(REPORTED, Usage(2, estimated=True))
+
+
+def test_a_call_that_goes_on_in_a_log_that_was_opened_again_is_one_call() -> None:
+    goes_on = (reset("1-1"), b'{"goes_on":true}')
+    message = fold(log(START, Text("1234"), goes_on, Text("5678")))
+    assert spent_of(message, REQUEST) == Usage(2, 2, estimated=True)
+
+
+def test_what_a_worker_said_as_it_handed_over_counts_and_not_the_text_it_left() -> None:
+    message = fold(log(START, Text("1234")))
+    found = record(handed=Handed(1, asdict(REPORTED)))
+    assert take_over(message, found, REQUEST) == (REPORTED, None)
+    assert spent_of(message, REQUEST) == REPORTED
+
+
+def test_a_word_of_an_attempt_before_the_last_one_is_in_the_log_already() -> None:
+    message = fold(log(START, noted(reset()), Text("1234")))
+    found = record(handed=Handed(1, asdict(REPORTED)))
+    guess = Usage(2, 1, estimated=True)
+    assert take_over(message, found, REQUEST) == (None, guess)
+    assert spent_of(message, REQUEST) == total(REPORTED, guess)
+
+
+def test_a_worker_that_handed_over_before_its_call_made_none() -> None:
+    message = fold(log(START))
+    take_over(message, record(handed=Handed(1, asdict(Usage()))), REQUEST)
+    assert attempts_of(message, REQUEST, None)[0]["usage"] is None
+    assert unseen_of(message) == []
 
 
 def test_a_call_that_broke_off_is_counted_from_its_text() -> None:
@@ -156,7 +257,9 @@ def test_an_attempt_whose_call_is_under_way_has_no_usage_yet() -> None:
 
 
 def test_an_end_without_a_note_leaves_the_last_call_to_be_counted_from_its_text() -> None:
-    frames = log(START, reset(), Text("1234"), Usage(9, 9), Done(FinishReason.CANCELLED, 4))
+    frames = log(
+        START, waits(), reset(), Text("1234"), Usage(9, 9), Done(FinishReason.CANCELLED, 4)
+    )
     message = fold(frames)
     first, second = attempts_of(message, REQUEST, "t")
     assert (first["usage"], first["finished_at"]) == (None, None)
