@@ -9,6 +9,7 @@ from typing import Final
 
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
+from rejoin.api.fallbacks import with_fallbacks
 from rejoin.api.offer import Accepted, Offer, WaitingFor
 from rejoin.api.origin import Origin, origin_of
 from rejoin.api.storing import store, take_turn
@@ -51,7 +52,12 @@ async def accept(context: Context, offer: Offer) -> Accepted:
 
 
 async def _origin(context: Context, offer: Offer) -> Origin:
-    return await origin_of(context, offer.owner, offer.conversation_id, offer.request)
+    origin = await origin_of(context, offer.owner, offer.conversation_id, offer.request)
+    # Now: a message to regenerate may have told the model.
+    request = await with_fallbacks(
+        context.redis, context.file, origin.request, named=offer.names_fallbacks
+    )
+    return origin._replace(request=request)
 
 
 def digest_of(body: object) -> str:

@@ -22,9 +22,11 @@ from rejoin.api.endpoints.models import ModelsEndpoint
 from rejoin.api.endpoints.page import StaticPage
 from rejoin.api.endpoints.snapshot import SnapshotEndpoint
 from rejoin.api.endpoints.tools import ToolsEndpoint
+from rejoin.api.fallbacks import check_file
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
 from rejoin.api.saved_history import SavedHistory
+from rejoin.shared import settings_file
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
@@ -126,7 +128,7 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
     alone, without an access log, so that a tail lets its request go.
 
     Raises:
-        SettingsError: a setting is wrong, or no Redis is named.
+        SettingsError: a setting, or the settings file, is wrong, or no Redis is named.
     """
     settings = settings or load_settings()
     if settings.redis_url is None:
@@ -139,6 +141,9 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
             check_model(settings.default_model)
         except (BadRequest, NotFound) as error:
             raise SettingsError(f"REJOIN_DEFAULT_MODEL: {error}") from error
+    # As it is written: the variables that it names are for the workers, who start the servers.
+    file = settings_file.load(settings.settings_file)
+    check_file(file)
     redis = open_redis(settings.redis_url)
     hub = Hub(
         redis,
@@ -148,7 +153,7 @@ def create_app(settings: Settings | None = None, *, frugal: bool = False) -> App
         max_stream_seconds=settings.max_stream_seconds,
     )
     database = Database.of(settings)
-    context = Context(settings, redis, hub, database, SavedHistory(database))
+    context = Context(settings, redis, hub, database, SavedHistory(database), file)
     return Application(context, frugal=frugal, opened=False)
 
 

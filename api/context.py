@@ -1,4 +1,4 @@
-"""What every endpoint works with: the settings, Redis, the hub, the history."""
+"""What every endpoint works with: the settings and their file, Redis, the hub, the history."""
 
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ from rejoin.api.history import History, NoHistory
 from rejoin.api.hub import Hub
 from rejoin.shared.db.engine import Database
 from rejoin.shared.settings import Settings
+from rejoin.shared.settings_file import SettingsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +20,4 @@ class Context:
     hub: Hub
     database: Database
     history: History = field(default_factory=NoHistory)
+    file: SettingsFile = field(default_factory=SettingsFile)

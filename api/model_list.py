@@ -1,11 +1,13 @@
 """The list of models: our own file's, with what the providers' lists and the prices add to it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from rejoin.shared import catalogue, prices
 from rejoin.shared.catalogue import Capabilities
+from rejoin.shared.clock import iso
+from rejoin.shared.cooling import Cooling
 from rejoin.shared.own_lists import ListedModel
 from rejoin.shared.spent import decimal_string
 
@@ -25,10 +27,19 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """Until when no message that has a fallback asks a model, and the code it failed with."""
+
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One model of `GET /api/models`: `dataclasses.asdict` gives the contract's object.
 
     `available`: its provider is configured, here or in the worker that asked it for its list.
+    `cooling`: it failed and is left alone, None: it is not.
     """
 
     id: str
@@ -39,6 +50,7 @@ class Entry:
     capabilities: Capabilities
     price: Price | None
     available: bool
+    cooling: LeftAlone | None = None
 
 
 def entries(
@@ -64,6 +76,12 @@ def entries(
             for name in names
         ]
     return found
+
+
+def with_cooling(found: Iterable[Entry], cooling: Mapping[str, Cooling]) -> list[Entry]:
+    """Return the entries with what is known of those that failed."""
+    told = {model: LeftAlone(iso(one.until_ms), one.reason) for model, one in cooling.items()}
+    return [replace(one, cooling=told[one.id]) if one.id in told else one for one in found]
 
 
 def agents(names: Iterable[str]) -> list[Entry]:

@@ -14,7 +14,7 @@ class Offer:
 
     `key` is its Idempotency-Key, `digest` that of its body, `resumes` whether it came with a
     Last-Event-ID: then it must be known already. `conversation_id` None: a new conversation, or
-    that of the message to regenerate.
+    that of the message to regenerate. `names_fallbacks`: it says which, be it none.
     """
 
     owner: str
@@ -24,6 +24,7 @@ class Offer:
     resumes: bool
     conversation_id: str | None = None
     if_busy: IfBusy = IfBusy.ENQUEUE
+    names_fallbacks: bool = True
 
 
 class WaitingFor(NamedTuple):

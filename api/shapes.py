@@ -69,6 +69,14 @@ _MODEL: Final = _object(
         "capabilities": _object({field.name: _or_null(_FLAG) for field in fields(Capabilities)}),
         "price": _or_null(_object({"input": _TEXT, "output": _TEXT})),
         "available": _FLAG,
+        "cooling": _or_null(
+            _object(
+                {
+                    "until": {**_TIME, "description": "It failed and is left alone until then"},
+                    "reason": {"enum": [str(code) for code in FailureCode]},
+                }
+            )
+        ),
     }
 )
 

@@ -28,7 +28,7 @@ async def check_tools(redis: Redis, request: StoredRequest) -> None:
     async with redis_answers():
         if any(isinstance(tool, str) for tool in request.tools):
             _check_names(request, await registered.known(redis))
-        unable = await _unable(redis, [request.model, *request.fallbacks])
+        unable = await without_tools(redis, [request.model, *request.fallbacks])
     if request.model in unable:
         raise BadRequest(
             f"{request.model} calls no tools: leave them out, or choose a model that does",
@@ -56,8 +56,12 @@ def _mend(name: str, known: Registered) -> str:
     return f"no worker has a tool called {name}; there are {', '.join(names[:_MOST_NAMED])}{more}"
 
 
-async def _unable(redis: Redis, models: Iterable[str]) -> set[str]:
-    """Those that our catalogue does not know, and whose provider lists them as without tools."""
+async def without_tools(redis: Redis, models: Iterable[str]) -> set[str]:
+    """Those that our catalogue does not know, and whose provider lists them as without tools.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
     unknown = {model for model in models if catalogue.find(model) is None}
     providers = {model.partition("/")[0] for model in unknown} & {it.name for it in REGISTRY}
     if not providers:

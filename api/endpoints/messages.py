@@ -75,7 +75,8 @@ class MessagesEndpoint:
         await check_agents(self._context.redis, request)
         digest = accept.digest_of(fields) if key is not None else ""
         conversation_id, if_busy = conversation_of(fields)
-        offer = Offer(owner, request, key, digest, resumes, conversation_id, if_busy)
+        named = fields.get("fallbacks") is not None
+        offer = Offer(owner, request, key, digest, resumes, conversation_id, if_busy, named)
         return await accept.accept(self._context, offer)
 
     async def _stream(

@@ -11,7 +11,8 @@ from rejoin.api import model_list
 from rejoin.api.answers import json_answer
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
-from rejoin.shared import catalogue, own_lists, registered
+from rejoin.shared import catalogue, cooling, own_lists, registered
+from rejoin.shared.cooling import Cooling
 from rejoin.shared.errors import Unavailable
 from rejoin.shared.own_lists import ListedModel
 
@@ -27,21 +28,23 @@ class ModelsEndpoint:
     async def get(self, _: Request) -> Response:
         """Answer one request; while Redis is away, with our own file's models alone."""
         states = catalogue.providers()
-        lists, agents = await self._told([state.name for state in states])
+        lists, agents, left_alone = await self._told([state.name for state in states])
         # In a thread: the first time the prices are imported.
         found = await asyncio.to_thread(model_list.entries, states, lists)
         found += model_list.agents(agents)
+        found = model_list.with_cooling(found, left_alone)
         return json_answer({"models": [asdict(entry) for entry in found]})
 
     async def _told(
         self, providers: list[str]
-    ) -> tuple[dict[str, list[ListedModel]], frozenset[str]]:
-        """What workers told: the providers' lists, and the agents that they have."""
+    ) -> tuple[dict[str, list[ListedModel]], frozenset[str], dict[str, Cooling]]:
+        """What workers told: the providers' lists, the agents they have, and what failed them."""
         redis = self._context.redis
         try:
             async with redis_answers(_REDIS_SECONDS):
                 lists = await own_lists.kept(redis, providers)
                 known = await registered.known(redis)
+                left_alone = await cooling.left_alone(redis)
         except Unavailable:
-            return {}, frozenset()
-        return lists, frozenset() if known is None else known.agents
+            return {}, frozenset(), {}
+        return lists, frozenset() if known is None else known.agents, left_alone

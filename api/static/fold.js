@@ -64,6 +64,13 @@ export class Message {
     }
   }
 
+  // The model that answers now, where it is not the one that was asked; else "".
+  get fellBackTo() {
+    const asked = this.kept.find((event) => event.name === "start")?.data.model;
+    const model = this.kept.findLast((event) => event.name === "reset")?.data.model;
+    return model && model !== asked ? model : "";
+  }
+
   // The calls that are not over.
   get open() {
     return [...this.calls.values()].filter((call) => call.ended === null);

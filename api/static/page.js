@@ -7,7 +7,7 @@ import { followDown } from "./follow.js";
 import { chosenTools, fillPicker, remember } from "./picker.js";
 import { addressOf, answerTool, cancel, conversation, send } from "./server.js";
 import { Tail } from "./tail.js";
-import { draw, spent, split } from "./turns.js";
+import { by, draw, spent, split } from "./turns.js";
 
 const STATES = {
   idle: "nothing sent yet",
@@ -70,6 +70,7 @@ function show(id, question, then = () => {}) {
   at("stop-later").disabled = false;
   at("thinking").hidden = true;
   showText("question", question);
+  showText("by", "");
   showText("spent", "");
   let end = null;
   tail = new Tail(addressOf(id), {
@@ -146,6 +147,9 @@ function take(id, name, data) {
   } else if (name === "data") {
     showText("reported", reported(message.reports));
   }
+  if (replaced) {
+    showText("by", by(message.fellBackTo));
+  }
   if (name === "start") {
     conversationId = data.conversation_id ?? conversationId;
   } else if (name === "usage") {
@@ -216,6 +220,7 @@ function keepShown() {
       status: failed ? "failed" : reason === "stop" ? "done" : reason,
       error: end?.data,
       usage: message.kept.findLast((event) => event.name === "usage")?.data,
+      attempts: [{ model: message.fellBackTo }],
     });
   }
 }

@@ -28,10 +28,16 @@ export function draw(list, message) {
       calls.append(...message.tool_calls.map(drawn));
       list.append(calls);
     }
-    add(list, "p", "hint", [endOf(message), spent(message.usage)].filter(Boolean).join(" · "));
+    const told = [endOf(message), by(fellBackTo(message)), spent(message.usage)];
+    add(list, "p", "hint", told.filter(Boolean).join(" · "));
   } else {
     add(list, "p", message.role === "user" ? "turn question" : "hint text", wordsOf(message));
   }
+}
+
+// Says which model answers, where it is not the one that was asked.
+export function by(model) {
+  return model ? `answered by ${model}` : "";
 }
 
 // What a message used and cost; the cost is exact, so it is shown to its last digit.
@@ -51,6 +57,11 @@ function add(list, tag, kind, text) {
     element.textContent = text;
     list.append(element);
   }
+}
+
+function fellBackTo({ model, attempts }) {
+  const last = attempts?.at(-1)?.model;
+  return last === model ? "" : last;
 }
 
 function endOf({ status, error }) {

@@ -13,7 +13,13 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from rejoin.client.commands import database_check, installation, process_checks, redis_binaries
+from rejoin.client.commands import (
+    cooling_check,
+    database_check,
+    installation,
+    process_checks,
+    redis_binaries,
+)
 from rejoin.client.commands.embedded import EmbeddedRedis
 from rejoin.client.commands.watching import server_url
 from rejoin.shared import redis_check
@@ -75,14 +81,22 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
         async for found in _with_embedded(settings):
             yield found
     else:
-        for finding in await redis_check.look(settings.redis_url):
-            yield "redis", finding
-        async for found in process_checks.processes(settings.redis_url):
+        async for found in _with_redis(settings.redis_url):
             yield found
     async for found in _own_code(settings):
         yield found
     yield "server", await _server(settings)
     async for found in _providers(settings, call):
+        yield found
+
+
+async def _with_redis(url: str) -> AsyncIterator[Found]:
+    """Look at the Redis that is named, at who works with it, and at what they noted there."""
+    for finding in await redis_check.look(url):
+        yield "redis", finding
+    async for found in process_checks.processes(url):
+        yield found
+    async for found in cooling_check.look(url):
         yield found
 
 

@@ -36,6 +36,8 @@ class Whole:
 
     def change(self, change: Change, message: Message) -> None:
         """Say what a tool did; wait with the text, for a later `reset` may take it back."""
+        if (said := _goes_on(change, message)) is not None:
+            note(said)
         if change.taken_back:
             self._take_back(change, message)
         elif (line := self._tools.line(change.event.name, change.event.data)) is not None:
@@ -74,6 +76,9 @@ class Growing:
 
     def change(self, change: Change, message: Message) -> None:
         """Write what is new, or all that stands where something was taken back."""
+        if (said := _goes_on(change, message)) is not None:
+            self._new_line()
+            note(said)
         if not change.taken_back:
             self._write(change.event.name, change.event.data)
             return
@@ -139,6 +144,14 @@ def spent(usage: Mapping[str, object]) -> str:
     money = "price unknown" if cost is None else f"${printable(str(cost))}"
     estimated = ", estimated" if usage.get("estimated") else ""
     return f"{' + '.join(parts)} tokens, {money}{estimated}"
+
+
+def _goes_on(change: Change, message: Message) -> str | None:
+    """Say that another model goes on, with the attempt that begins; None: none does."""
+    if change.event.name != "reset" or len(message.attempts) < 2:
+        return None
+    before, now = (printable(str(one["model"])) for one in message.attempts[-2:])
+    return None if now == before else f"{now} goes on instead of {before} ({_reason(change)})"
 
 
 def _reason(change: Change) -> str:

@@ -361,3 +361,36 @@ def test_nobody_answers_a_line_of_a_pipe(tmp_path: Path) -> None:
     done = run(tmp_path, "chat", stdin=b"x\n", REJOIN_PORT=str(free_port()))
     assert done.returncode == 1
     assert b"no Rejoin server answers" in done.stderr
+
+
+async def test_another_model_that_goes_on_is_named(tmp_path: Path) -> None:
+    def reset(attempt: int, reason: str) -> Entry:
+        told = {"after": None, "attempt": attempt, "model": "two/\x1bb", "reason": reason}
+        return Entry(f"{attempt}-0", "reset", told)
+
+    log = ToyLog(
+        [
+            Entry("1-0", "start", {"attempt": 1, "model": "one/a"}),
+            Entry("1-1", "text", {"text": "lost"}),
+            reset(2, "rate_limited"),
+            reset(3, "takeover"),
+            Entry("3-1", "text", {"text": "so"}),
+            Entry("3-2", "done", {"finish_reason": "stop"}),
+        ]
+    )
+    take = taking()
+    async with toy_server(
+        lambda request: take(request) if request.method == "POST" else log(request)
+    ) as toy:
+
+        def talk() -> str:
+            with running(tmp_path, "chat", "x", "--url", toy.url, terminal=True) as command:
+                assert command.wait() == 0
+                return command.said
+
+        said = await asyncio.to_thread(talk)
+        piped = await chat(toy, tmp_path, "x")
+    line = "two/\N{REPLACEMENT CHARACTER}b goes on instead of one/a (rate_limited)"
+    assert said.count(line) == piped.stderr.decode().count(line) == 1
+    assert said.count("goes on instead") == 1
+    assert piped.stdout == b"so"

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
+from rejoin.client.commands import cooling_check
+from rejoin.shared import cooling
+from rejoin.shared.redis_check import Grade
 from rejoin.worker import check
 from tests.clients.commands import run
 from tests.clients.test_doctor import lines, nowhere, verdict
@@ -151,3 +156,18 @@ async def test_without_any_model_there_is_none_to_call(tmp_path: Path) -> None:
 async def test_a_model_that_nobody_has_is_said(tmp_path: Path) -> None:
     done = await asyncio.to_thread(doctor, tmp_path, "--call", "nobody/x")
     assert lines(done, "broken", "model nobody/x") == ["there is no model nobody/x"]
+
+
+async def test_a_model_that_is_left_alone_is_told_with_the_seconds_left(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    assert [found async for found in cooling_check.look(clean_redis_url)] == []
+    await cooling.fail(redis, "openai/a\x1b", "rate_limited", retry_after_ms=100_000)
+    ((area, finding),) = [found async for found in cooling_check.look(clean_redis_url)]
+    assert (area, finding.grade) == ("model openai/a\N{REPLACEMENT CHARACTER}", Grade.WARNING)
+    assert re.search(r"failed \(rate_limited\).* alone for (9\d|100) s", finding.sentence)
+
+
+async def test_of_models_left_alone_nothing_is_said_while_redis_is_away() -> None:
+    url = f"redis://127.0.0.1:{nowhere()}/0"
+    assert [found async for found in cooling_check.look(url)] == []

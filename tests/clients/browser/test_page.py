@@ -355,3 +355,38 @@ async def test_ten_thousand_events_are_shown_without_stalling(page: Page, stack:
     await ask(page, long)
     await expect_state(page, "ended")
     assert await answer(page) == long
+
+
+async def test_the_model_that_answers_is_named_where_it_is_not_the_one_that_was_asked(
+    page: Page, stack: Stack
+) -> None:
+    log = [
+        Entry("1-0", "start", {"attempt": 1, "model": "one/a"}),
+        text("1-1", "lost"),
+        Entry("2-0", "reset", {"after": None, "model": "two/b", "reason": "rate_limited"}),
+        text("2-1", "so"),
+        DONE,
+    ]
+    await show_logs(page, stack, log)
+    await expect_state(page, "ended")
+    assert await answer(page) == "so"
+    await expect(page.get_by_text("answered by two/b", exact=True)).to_be_visible()
+    await page.unroute(EVENTS)
+    await ask(page, "next")
+    await expect(earlier(page).get_by_text("answered by two/b")).to_be_visible()
+    await expect(page.locator("#by")).to_be_hidden()
+
+
+async def test_a_reloaded_page_names_the_models_that_answered_in_place_of_others(
+    page: Page, stack: Stack
+) -> None:
+    unusable = "openai/gpt-5-mini"  # it is not set up here
+    async with caller(stack.url) as api:
+        first = await api.accepted("one", model=unusable, fallbacks=["demo/echo?rate=0"])
+        conversation_id = (await api.snapshot(first, wait="10"))["conversation_id"]
+        last = await api.accepted("two", conversation_id=conversation_id)
+        await api.log(last)
+    await page.goto(f"{stack.url}/#conversation={conversation_id}")
+    await expect_state(page, "ended")
+    await expect(earlier(page).get_by_text("answered by demo/echo?rate=0")).to_have_count(1)
+    await expect(page.locator("#by")).to_be_hidden()
