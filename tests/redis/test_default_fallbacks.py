@@ -1,5 +1,6 @@
 """The fallbacks that a message is stored with: its own, or the settings file's for its model."""
 
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -11,8 +12,9 @@ from rejoin.shared.content import ImagePart
 from rejoin.shared.errors import SettingsError
 from rejoin.shared.own_lists import ListedModel
 from rejoin.shared.request import ResponseFormat, StoredRequest, StoredTurn
-from rejoin.shared.settings_file import SettingsFile
+from rejoin.shared.settings_file import SettingsFile, load
 
+GUIDES: Final = Path(__file__).parents[2] / "docs" / "how-to"
 MODEL: Final = "openai/gpt-5-mini"
 OLD: Final = "openai/gpt-3.5-turbo"  # neither sees nor fits a schema
 OLLAMA: Final = "ollama/mine"
@@ -59,3 +61,12 @@ def test_a_file_with_a_model_that_nobody_could_use_is_refused(model: str) -> Non
         with pytest.raises(SettingsError, match="REJOIN_SETTINGS_FILE"):
             check_file(SettingsFile(fallbacks=fallbacks))
     check_file(FILE)
+
+
+def test_the_file_of_the_guide_is_one(tmp_path: Path) -> None:
+    guide = (GUIDES / "fallbacks.md").read_text(encoding="utf-8")
+    file = tmp_path / "rejoin.toml"
+    file.write_text(guide.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    read = load(file)
+    check_file(read)
+    assert MODEL in read.fallbacks
