@@ -58,7 +58,7 @@ async def choose(
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
-    arguments = [message_id, waits.trial_ms, FORGET_MS, *models]
+    arguments: list[str | int] = [message_id, waits.trial_ms, FORGET_MS, *models]
     with redis_or_away():
         reply = await scripts.run(redis, "cooling/choose", [keys.COOLING], arguments)
     place, on_trial, *told = cast(list[int | bytes], reply)
