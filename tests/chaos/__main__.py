@@ -17,6 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do one run; return the exit code: 1 where anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1, help="of faults (1)")
+    parser.add_argument("--messages", type=int, help="so many, however many minutes they take")
     parser.add_argument("--seed", type=int, help="the plan's; without one a new one is drawn")
     parser.add_argument(
         "--rate", type=float, default=MESSAGES_A_SECOND, help="messages a second (%(default)g)"
@@ -34,11 +35,13 @@ def main(arguments: Sequence[str]) -> int:
     seed = random.SystemRandom().randrange(1_000_000) if chosen.seed is None else chosen.seed
     # Whatever ends us unwinds the blocks that end what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    plan = make_plan(seed, chosen.minutes * 60, chosen.rate, chosen.pause, count=chosen.messages)
     with cluster(chosen.logs) as running:
-        run = play(running, make_plan(seed, chosen.minutes * 60, chosen.rate, chosen.pause))
+        run = play(running, plan)
     sys.stdout.write(report(run) + "\n")
     if chosen.logs is not None:
         (chosen.logs / "problems").write_text("\n".join(run.tally.problems))
+        (chosen.logs / "bills").write_text("\n".join(run.bills.rows))
     return int(bool(run.tally.problems))
 
 

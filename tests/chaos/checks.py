@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.chaos.senders import Message
 from tests.chaos.tails import Tail
-from tests.support.caller import assert_whole_log, visible_text
+from tests.support.caller import assert_whole_log, kept_frames, visible_text
 from tests.support.sse_reader import SseFrame, parse_block
 
 _AROUND: Final = 3
@@ -63,9 +63,11 @@ def _wrong_text(message: Message, end: SseFrame, text: str) -> Iterator[str]:
 
 def wrong_reasoning(message: Message, frames: Sequence[SseFrame]) -> Iterator[str]:
     """Say whether thinking text that stands is not what the provider sent."""
-    resets = [n for n, frame in enumerate(frames) if frame.event == "reset"]
-    last = frames[resets[-1] :] if resets else frames
-    told = "".join(frame.data["text"] for frame in last if frame.event == "reasoning")
+    try:
+        kept = kept_frames(frames)
+    except AssertionError:  # which `wrong_log` tells of
+        return
+    told = "".join(frame.data["text"] for frame in kept if frame.event == "reasoning")
     if frames and frames[-1].data.get("finish_reason") == "stop" and told != message.plan.reasoning:
         yield f"{message}: reasoning {told!r}, expected {message.plan.reasoning!r}"
 

@@ -4,7 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
+from math import inf
 from typing import Final
+from urllib.parse import parse_qsl
 
 from tests.chaos.tool_plan import NO_TOOLS, ToolsPlan, draw_fault, draw_tools
 from tests.support.provider_script import simulated_text
@@ -76,6 +79,9 @@ _LASTING: Final = {
 # How often a message is what; and of those with tools, how often another one follows.
 _KINDS: Final = {"echo": 20, "clean": 12, "passing": 20, "lasting": 5, "burst": 7, "tools": 36}
 _FOLLOWED: Final = 0.4
+# How often one whose model fails has another one, and how often a text is gone on with.
+_FALLS_BACK: Final = 0.5
+_GOES_ON: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,9 @@ class TailPlan:
 class MessagePlan:
     """One message: when, what, what its whole text is, and how it must end (None: `done`).
 
-    `follows`: the number of the message whose conversation it goes on with.
+    `follows`: the number of the message whose conversation it goes on with. `fallback` is the model
+    that takes over where the first one fails, or is left alone; `goes_on`: a text that broke off
+    is gone on with.
     """
 
     number: int
@@ -108,6 +116,8 @@ class MessagePlan:
     tails: tuple[TailPlan, ...]
     tools: ToolsPlan = NO_TOOLS
     follows: int | None = None
+    fallback: str = ""
+    goes_on: bool = False
 
     @property
     def key(self) -> str:
@@ -142,14 +152,25 @@ def make_plan(
     seconds: float,
     rate: float = MESSAGES_A_SECOND,
     pause: float = SECONDS_BETWEEN_FAULTS,
+    *,
+    count: int | None = None,
 ) -> Plan:
-    """Draw a plan of `seconds` of faults: messages a second, and seconds between faults."""
+    """Draw a plan of `seconds` of faults: messages a second, and seconds between faults.
+
+    With `count` it is as long as so many messages take.
+    """
+    chance = random.Random(f"{seed} messages")
+    if count is None:
+        messages = tuple(_messages(chance, seconds, rate))
+    else:
+        messages = tuple(islice(_messages(chance, inf, rate), count))
+        seconds = max((message.at for message in messages), default=0.0)
     return Plan(
         seed,
         seconds,
         rate,
         pause,
-        tuple(_messages(random.Random(f"{seed} messages"), seconds, rate)),
+        messages,
         tuple(_faults(random.Random(f"{seed} faults"), seconds, pause)),
     )
 
@@ -182,6 +203,7 @@ def _message(chance: random.Random, number: int, at: float) -> MessagePlan:
     (kind,) = chance.choices(list(_KINDS), list(_KINDS.values()))
     made = _with_tools(chance, number, at) if kind == "tools" else _plain(chance, kind, number, at)
     often = 0.25 if made.tools.steps else 0.15
+    made = replace(_with_fallback(chance, made), goes_on=chance.random() < _GOES_ON)
     return replace(
         made,
         cancel_after=chance.choice([0.0, chance.uniform(0, 8)])
@@ -213,6 +235,23 @@ def _plain(chance: random.Random, kind: str, number: int, at: float) -> MessageP
         said = text = "".join(f"w{number}-{word} " for word in range(words)).rstrip()
     thought = "".join(f"so{word} " for word in range(reasoning))
     return MessagePlan(number, at, model, said, text, thought, fails_with, None, False, ())
+
+
+def _with_fallback(chance: random.Random, made: MessagePlan) -> MessagePlan:
+    """Give some of those whose model fails a fallback; it has more to say where that fails always.
+
+    Both have the same words, so that one may go on with the other's.
+    """
+    _, _, option = made.model.partition("?")
+    options = dict(parse_qsl(option))
+    if made.tools.steps or "fault" not in options or chance.random() > _FALLS_BACK:
+        return made
+    fails, words = made.fails_with, int(options["words"])
+    if fails not in (None, "invalid_request"):  # a bad request is bad for all
+        fails, words = None, words + chance.randint(0, 20)
+    own = f"words={words}&rate={options['rate']}&reasoning={options['reasoning']}"
+    fallback = f"openai/spare?{own}&n={made.number}"
+    return replace(made, fallback=fallback, fails_with=fails, text=simulated_text(words))
 
 
 def _with_tools(chance: random.Random, number: int, at: float) -> MessagePlan:

@@ -5,21 +5,28 @@ tool_plan.py writes it, and then answers. A step has its own `words`, which go o
 the step before. `fault`, `times` and `at` as in `simulate`, in the step `in` (from 0); an `at`
 beyond the words is in the midst of a call's arguments. `ids`: `same` ones in each step, or `none`.
 
-`python -m tests.chaos.provider` prints its port; `GET /refusals` tells what it refused.
+Asked to go on with a part of an answer, it repeats what it is told to, and goes on; with a part
+that is none of it, it says something else.
+
+`python -m tests.chaos.provider` prints its port; `GET /refusals` tells what it refused, and
+`GET /ledger` what it billed.
 """
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import uvloop
 
+from tests.chaos.ledger import Ledger
 from tests.chaos.tool_plan import CallPlan, Trouble, read_option
 from tests.support.pairing_rules import rules_for
 from tests.support.provider_script import (
@@ -37,37 +44,66 @@ from tests.support.provider_script import (
 from tests.support.provider_server import HOST, ProviderServer
 
 _REFUSALS: Final = "/refusals"
+_LEDGER: Final = "/ledger"
+_GO_ON: Final = "[Your answer was cut off."
 
 
 class ChaosProvider(ProviderServer):
     """The server; it holds each history to the rules of OpenAI's own."""
 
     def __init__(self) -> None:
-        super().__init__(lists_models=True, pairing=rules_for("openai"), answers=self._answer_to)
+        super().__init__(lists_models=True, pairing=rules_for("openai"), answers=self._noted)
+        self._ledger = Ledger()
 
     async def next_answer(self, request: Request) -> Answer:
-        """Tell of the refusals, or choose the request's answer."""
+        """Tell of the refusals or the ledger, or choose the request's answer."""
         if request.path == _REFUSALS:
             told = [refusal.decode() for refusal in self.refusals]
             return Answer([json.dumps(told).encode()], content_type="application/json")
+        if request.path == _LEDGER:
+            return Answer([self._ledger.told()], content_type="application/json")
         return await super().next_answer(request)
+
+    def _noted(self, request: Request) -> Answer:
+        return self._ledger.noting(request, self._answer_to(request))
 
     def _answer_to(self, request: Request) -> Answer:
         model = str(request.json["model"])
         options = dict(parse_qsl(model.partition("?")[2]))
-        if "steps" not in options:
+        asked = Asked.of(request.json["messages"])
+        if "steps" not in options and asked.part is None:
             return simulate(request, self.seen)
-        step, fault = steps_done(request.json["messages"]), options.get("fault", "")
-        if fault and step == int(options["in"]):
+        step, fault = steps_done(asked.messages), options.get("fault", "")
+        if fault and step == int(options.get("in", 0)):
             self.seen[model] += 1
-            fault = fault if self.seen[model] <= int(options["times"]) else ""
+            fault = fault if self.seen[model] <= float(options.get("times", inf)) else ""
         else:
             fault = ""
         if fault == "silent":
             return Answer(silent=True)
         if fault.isdigit():
             return error_answer(int(fault), f"Simulated error {fault}.")
-        return Answer(_parts(model, options, step, fault))
+        return Answer(_parts(model, options, step, fault, asked))
+
+
+class Asked(NamedTuple):
+    """What a request asks for: an answer to `messages`, behind the `part` of it that was given.
+
+    `told` are the words of the part with which it is to begin. None: an answer from its start.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    part: str | None = None
+    told: str = ""
+
+    @classmethod
+    def of(cls, messages: Any) -> "Asked":
+        """Read a request's messages."""
+        said = str(messages[-1].get("content") or "")
+        if messages[-1]["role"] == "user" and said.startswith(_GO_ON):
+            *_, told = said.partition("\n\n")
+            return cls(messages[:-2], str(messages[-2]["content"]), told)
+        return cls(messages)
 
 
 def steps_done(messages: Any) -> int:
@@ -82,15 +118,15 @@ def steps_done(messages: Any) -> int:
 
 
 async def _parts(
-    model: str, options: Mapping[str, str], step: int, fault: str
+    model: str, options: Mapping[str, str], step: int, fault: str, asked: Asked
 ) -> AsyncIterator[Part]:
     count, rate = int(options["words"]), float(options["rate"])
-    steps = read_option(options["steps"])
+    steps = read_option(options.get("steps", ""))
     calls = steps[step] if step < len(steps) else []
     at = int(options.get("at", 0))
     yield sse(completion_chunk(model, choices=choice({"role": "assistant", "content": ""})))
-    for n, word in enumerate(simulated_words((step + 1) * count)[step * count :]):
-        if fault and n == at:
+    for n, word in _words(step, count, asked):
+        if fault and n >= at:
             for part in FAULTS[fault]:
                 yield part
             return
@@ -109,6 +145,22 @@ async def _parts(
     usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
     yield sse(completion_chunk(model, usage=usage))
     yield sse("[DONE]")
+
+
+def _words(step: int, count: int, asked: Asked) -> Iterator[tuple[int, str]]:
+    """A step's words, each with its place; of one that is gone on with what it was told, and on."""
+    words = simulated_words((step + 1) * count)[step * count :]
+    if asked.part is None:
+        yield from enumerate(words)
+        return
+    text = "".join(words)
+    if not text.startswith(asked.part) or not asked.part.rstrip().endswith(asked.told):
+        yield 0, "something else"
+        return
+    place = asked.part.count(" ")
+    rest = text[len(asked.part.rstrip()) :]
+    for n, word in enumerate(re.findall(r"\S+\s*|^\s+", asked.told + rest)):
+        yield max(0, place + n - len(asked.told.split())), word
 
 
 def _call_chunks(model: str, index: int, call: CallPlan, ids: str) -> Sequence[bytes]:

@@ -29,6 +29,7 @@ def report(run: Run) -> str:
         f"readers: {_pop(counts, 'tails', 'events', 'resets', 'position_unknown')}",
         f"streams: {_pop(counts, 'connections', 'connections broken', 'resumes')}",
         f"tools: {_pop(counts, *_TOOLS)}",
+        f"bills: {run.bills}",
         f"besides: {_list(counts)}",
     ]
     problems = run.tally.problems

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import httpx
 
+from tests.chaos.bill_checks import Bills, wrong_bills
 from tests.chaos.checks import parse_log, wrong_log, wrong_reasoning, wrong_tail
 from tests.chaos.cluster import Cluster, open_doors
 from tests.chaos.faults import Faults
+from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.leftovers import wrong_keys, wrong_processes, wrong_queue
 from tests.chaos.plan import Plan
 from tests.chaos.senders import Callers, Message
@@ -43,6 +45,8 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     messages: list[Message] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
+    ledger: list[Entry] = field(default_factory=list)
+    bills: Bills = field(default_factory=Bills)
     settled_seconds: float = 0.0
     late_seconds: float = 0.0  # of this very process, where the machine is too busy to judge by
     seconds: float = 0.0
@@ -88,6 +92,7 @@ async def _play(running: Cluster, run: Run) -> None:
             f"the provider refused a history: {refusal}"
             for refusal in (await http.get(f"{running.provider}/refusals")).json()
         ]
+        run.ledger = read_ledger((await http.get(f"{running.provider}/ledger")).json())
 
 
 async def _live(run: Run, message: Message, tails: list[Tail], callers: Callers) -> None:
@@ -178,6 +183,7 @@ def _check(running: Cluster, run: Run) -> None:
             if message.plan.tools.steps:
                 run.tally.problems += wrong_snapshot(message, frames)
             _count(run.tally, frames)
+        run.tally.problems += wrong_bills(run.messages, logs, run.ledger, run.bills)
     for tail in run.tails:
         if tail.ended:
             run.tally.problems += wrong_tail(tail, logs[tail.message.id])

@@ -52,6 +52,10 @@ class Message:
         body: dict[str, object] = {"model": self.plan.model, "input": self.plan.input}
         if conversation_id:
             body["conversation_id"] = conversation_id
+        if self.plan.fallback:
+            body["fallbacks"] = [self.plan.fallback]
+        if self.plan.goes_on:
+            body["recover"] = "continue"
         if self.plan.tools.steps:
             body["tools"] = [*POLICIES, DEFINITION]
         self.body = json.dumps(body).encode()

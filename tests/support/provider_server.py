@@ -224,7 +224,7 @@ class _Connection(asyncio.Protocol):
         }
         lines = [f"HTTP/1.1 {answer.status} Played", *(f"{k}: {v}" for k, v in head.items())]
         self._transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        async for part in _parts(answer.parts):
+        async for part in parts_of(answer.parts):
             if not await self._send_part(request, part, answer.split):
                 return False
         if self._transport.is_closing():
@@ -258,7 +258,8 @@ class _Connection(asyncio.Protocol):
         return not self._gone.is_set() and not self._transport.is_closing()
 
 
-async def _parts(parts: Iterable[Part] | AsyncIterator[Part]) -> AsyncIterator[Part]:
+async def parts_of(parts: Iterable[Part] | AsyncIterator[Part]) -> AsyncIterator[Part]:
+    """An answer's parts, however they come."""
     if isinstance(parts, AsyncIterator):
         async for part in parts:
             yield part
