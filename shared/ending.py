@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, prices, queue, record, stored, turns
+from rejoin.shared import log, prices, queue, quota, record, stored, turns
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import (
     CancelAsked,
@@ -72,9 +72,10 @@ async def end_message(
 async def aftermath(redis: Redis, message_id: str, *, job_token: str, life_seconds: int) -> bool:
     """What follows a message's end: it passes its turn, the next one of its conversation is queued.
 
-    Then its own job goes, it is to be saved, and its index entry goes last. Each step may be
-    repeated. `life_seconds` is how long the next one's job and the conversation
-    live. Returns whether the index entry went: not where the job is another's.
+    Then its place in a provider's line goes, where it had one, and its own job; it is to be saved,
+    and its index entry goes last. Each step may be repeated. `life_seconds` is how long the next
+    one's job and the conversation live. Returns whether the index entry went: not where the job is
+    another's.
 
     Raises:
         LogWentBack: the message has not ended (any more); nothing is done.
@@ -95,6 +96,8 @@ async def aftermath(redis: Redis, message_id: str, *, job_token: str, life_secon
                 now_ms=now_ms(),
                 conversation_id=found.conversation_id,
             )
+        if found.line:
+            await quota.leave(redis, found.line, message_id)
     if await queue.complete(redis, message_id, job_token):
         found = await record.load(redis, message_id)
         if found is None or found.ended:

@@ -83,3 +83,15 @@ def job(message_id: str) -> str:
 def job_tries(message_id: str) -> str:
     """Arq's count of a job's starts (arq.constants.retry_key_prefix)."""
     return f"arq:retry:{message_id}"
+
+
+def quota(key: str, scope: str) -> tuple[str, ...]:
+    """The keys of what one provider key may be asked, one hash tag for all (shared/quota.py).
+
+    The provider key's own: until when it is parked, and its scopes. Then a scope's: its state, its
+    calls in the window, their tokens, those under way, those unheard, its line, the places in it,
+    whose turn it is.
+    """
+    own = f"rejoin:{{quota:{key}}}"
+    parts = ("state", "window", "tokens", "running", "unheard", "line", "places", "turns")
+    return own, *(f"{own}:{part}:{scope}" for part in parts)

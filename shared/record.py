@@ -52,8 +52,9 @@ class Record:
     """A message's record as it was read; times in ms since the epoch.
 
     `cancel_asked`: a cancel is set, of either mode. `waited_ms` is for how long it held no worker
-    while it waited for answers, up to its last claim. `handed` is what the last worker that handed
-    it over told of its attempt.
+    while it waited, up to its last claim. `line` is where it waited last for its turn at a
+    provider's key, "" where it did not. `handed` is what the last worker that handed it over told
+    of its attempt.
     """
 
     message_id: str
@@ -68,6 +69,7 @@ class Record:
     started_at: int | None
     finished_at: int | None
     waited_ms: int = 0
+    line: str = ""
     handed: Handed | None = None
 
     @property
@@ -274,5 +276,6 @@ def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
         started_at=number("started_at"),
         finished_at=number("finished_at"),
         waited_ms=number("waited_ms") or 0,
+        line=fields.get("line", ""),
         handed=Handed(**json.loads(fields["handed"])) if "handed" in fields else None,
     )

@@ -25,6 +25,7 @@ from rejoin.shared.errors import (
 from rejoin.shared.scripts import Call
 from rejoin.shared.tool_events import Needs
 
+_LOOKED_AT: Final = ["created_at", "ended", "cancel", "parked_at", "line"]
 _ASK: Final = b"ask "
 _ANSWER: Final = b"answer "
 
@@ -188,10 +189,29 @@ async def park(redis: Redis, message_id: str, *, token: str, call_ids: Sequence[
     return Parked(cast(bytes, reply).decode())
 
 
+async def park_in_line(redis: Redis, message_id: str, *, token: str, line: str) -> Parked:
+    """Let the message wait for its turn at a provider's key, in this line (shared/quota.py).
+
+    The caller gives the job back then, due when it is to be tried again.
+
+    Raises:
+        MessageMissing, LogEnded, Fenced: the message is no longer the caller's, whose claim has
+            `token`.
+        LogUnavailable: Redis is away; a repeat is safe.
+    """
+    with redis_or_away():
+        reply = await scripts.run(
+            redis, "log/park_in_line", [keys.record(message_id)], [token, line]
+        )
+    _raise_where_refused(reply, message_id)
+    return Parked(cast(bytes, reply).decode())
+
+
 async def ready(redis: Redis, message_ids: Sequence[str]) -> list[str]:
     """Those of some messages that wait in vain, in one round trip: a worker is to look at them.
 
-    Each of their calls is answered, a cancel is set, they have ended, or they are gone.
+    Each of their calls is answered, a cancel is set, they have ended, or they are gone. One that
+    waits in line for a provider's key waits for no call: its time comes, or it is woken.
 
     Raises:
         LogUnavailable: Redis is away.
@@ -201,7 +221,7 @@ async def ready(redis: Redis, message_ids: Sequence[str]) -> list[str]:
     with redis_or_away():
         pipeline = redis.pipeline(transaction=False)
         for message_id in message_ids:
-            pipeline.hmget(keys.record(message_id), ["created_at", "ended", "cancel", "parked_at"])
+            pipeline.hmget(keys.record(message_id), _LOOKED_AT)
             pipeline.hkeys(keys.answers(message_id))
         replies = cast(list[list[bytes | None]], await pipeline.execute())
     return [
@@ -212,12 +232,12 @@ async def ready(redis: Redis, message_ids: Sequence[str]) -> list[str]:
 
 
 def _in_vain(fields: list[bytes | None], names: list[bytes]) -> bool:
-    created_at, ended, cancel, parked_at = fields
+    created_at, ended, cancel, parked_at, line = fields
     if created_at is None or ended or cancel:
         return True
     given = {name.removeprefix(_ANSWER) for name in names if name.startswith(_ANSWER)}
     waits = {name.removeprefix(_ASK) for name in names if name.startswith(_ASK)}
-    return parked_at is not None and waits <= given
+    return parked_at is not None and not line and waits <= given
 
 
 def _answering(message_id: str, tool_call_id: str, said: Answer, life_seconds: int) -> Call:

@@ -89,6 +89,7 @@ class LeasedWorker(Worker):
                 group.create_task(self._leases.run()),
                 group.create_task(self._kit.appender.run()),
                 group.create_task(self._control.run()),
+                group.create_task(self._kit.admission.run()),
                 group.create_task(Reaper(self._kit).run()),
                 group.create_task(Retention(self._kit).run()),
                 group.create_task(Lists(self._kit).run()),

@@ -12,8 +12,10 @@ from rejoin.shared.cooling import USUAL, Waits
 from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.quota import WINDOW_SECONDS
 from rejoin.shared.settings import Settings
 from rejoin.shared.settings_file import SettingsFile
+from rejoin.worker.admission import Admission
 from rejoin.worker.agents.registry import Agents
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
@@ -33,7 +35,7 @@ class Kit:
     """What every run of a worker process works with.
 
     `seen_cooling` is what the process knows of models that failed: until when they are left alone,
-    in ms by Redis' clock.
+    in ms by Redis' clock. `quota_seconds` is how long a quota's minute is.
     """
 
     settings: Settings
@@ -49,6 +51,17 @@ class Kit:
     file: SettingsFile = field(default_factory=SettingsFile)
     seen_cooling: dict[str, int] = field(default_factory=dict)
     cooling_waits: Waits = USUAL
+    quota_seconds: float = WINDOW_SECONDS
+    admission: Admission = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = Admission(
+            self.redis,
+            self.file.quota,
+            lease_seconds=self.settings.lease_seconds,
+            window_seconds=self.quota_seconds,
+        )
+        object.__setattr__(self, "admission", made)  # frozen for everybody else
 
     @property
     def ender(self) -> Ender:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from rejoin.shared.events import FinishReason, Usage
 from rejoin.shared.fold import Message
@@ -22,7 +22,8 @@ class Takeover:
     `usage` what its finished steps used. `rejected`: what each model gave for the present step
     that did not fit its JSON schema. `progress` is how far the message came with what stays, and
     `begun` whether there was something of the next step's model call. `waited`: that was an
-    agent's, which waited for answers to its calls.
+    agent's, which waited for answers to its calls. `failures`: it waited for its turn at a
+    provider's key, and so often each model had failed before; None: it did not.
     """
 
     newest: EventId | None
@@ -34,6 +35,7 @@ class Takeover:
     begun: bool = field(default=False, compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
     waited: bool = field(default=False, compare=False)
+    failures: Mapping[str, int] | None = field(default=None, compare=False)
 
     @property
     def answered(self) -> bool:
@@ -110,6 +112,25 @@ def step_note(usage: Usage | None, model: str, thinking: Sequence[Mapping[str, o
     if thinking:
         note["thinking"] = [dict(block) for block in thinking]
     return private_note(note)
+
+
+def parking_note(used: Usage | None, failures: Mapping[str, int]) -> bytes:
+    """What the `retry` of a message that waits for its turn at a provider's key tells workers.
+
+    `used` is what calls used that no entry tells of, `failures` how often each model failed.
+    """
+    note: dict[str, object] = {"failures": dict(failures)}
+    if used is not None:
+        note["usage"] = json.loads(used.json())
+    return private_note(note)
+
+
+def failures_of(message: Message) -> Mapping[str, int] | None:
+    """What `parking_note` told, where nothing came after it; None: the message was not parked."""
+    last = message.kept[-1] if message.kept else None
+    if last is None or last.name != "retry" or "failures" not in last.private:
+        return None
+    return cast(Mapping[str, int], last.private["failures"])
 
 
 def called_note(usage: Usage, called: Called, **more: object) -> bytes:

@@ -14,7 +14,9 @@ from rejoin.shared import jobs, keys, log, record
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
+from rejoin.shared.quota import WINDOW_SECONDS
 from rejoin.shared.settings import Settings
+from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.agents.declared import Agent
 from rejoin.worker.agents.registry import Agents
 from rejoin.worker.arq_worker import LeasedWorker
@@ -39,6 +41,8 @@ def kit_for(
     name: str = "worker-1",
     tools: Iterable[Tool] = (),
     agents: Iterable[Agent] = (),
+    file: SettingsFile | None = None,
+    quota_seconds: float = WINDOW_SECONDS,
     **settings: Any,
 ) -> Kit:
     """What a run works with; it neither drains nor asks again unless `settings` say so."""
@@ -56,6 +60,8 @@ def kit_for(
         Database.of(chosen),
         tools=Tools(tools),
         agents=Agents(agents),
+        file=file or SettingsFile(),
+        quota_seconds=quota_seconds,
     )
 
 

@@ -1,12 +1,13 @@
 """A model call that an agent makes: asked again where it fails early, read piece by piece."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from rejoin.shared.errors import ProviderError, ToolError
 from rejoin.shared.events import (
@@ -17,7 +18,9 @@ from rejoin.shared.events import (
     Usage,
     dumps,
 )
+from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings import Settings
+from rejoin.worker.admission import Admission, Admitted, Later, tokens_of
 from rejoin.worker.agents.model_answer import ModelAnswer, Piece
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
@@ -25,6 +28,7 @@ from rejoin.worker.pairing import mended
 from rejoin.worker.providers.base import (
     Chunk,
     FinishChunk,
+    LimitsChunk,
     ModelRequest,
     Provider,
     ReasoningChunk,
@@ -39,7 +43,20 @@ from rejoin.worker.step import Step as Call
 from rejoin.worker.tools.registry import Tools
 from rejoin.worker.whole_text import WholeText
 
+# It waits within its worker's slot, however long: the agent is under way.
+_PATIENCE_SECONDS: Final = 1e6
 _AFTER_FINISH_SECONDS: Final = 5.0  # a server that never closes must not cost the idle deadline
+
+
+_BEFORE_THE_FIRST: Final = (UsageChunk, LimitsChunk)
+
+
+class Asker(NamedTuple):
+    """Who asks for the calls, of the quotas that all workers share."""
+
+    admission: Admission
+    message_id: str
+    caller: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ class Ways:
     bill: Bill
     tell: Callable[[Retry], None]
     shows: Callable[[int], None]
+    asker: Asker
 
 
 class ModelCalls:
@@ -118,6 +136,7 @@ class _Reading:
         self._answer = answer
         self._text, self._reasoning = WholeText(), WholeText()
         self._gave = False
+        self._admitted: Admitted | None = None
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Read the answer; a try that fails before it gave anything is followed by another."""
@@ -143,6 +162,7 @@ class _Reading:
 
     async def _try(self) -> AsyncGenerator[Piece, None]:
         self._call = call = Call(self._call.request, self._call.model)
+        self._admitted = admitted = await self._admit()
         self._ways.shows(call.request.chars)
         call.called_at = datetime.now(UTC)
         refused = False
@@ -153,12 +173,34 @@ class _Reading:
                         yield piece
             for last in self._left():
                 yield last
-        except ProviderError:
+        except ProviderError as error:
             refused = not self._gave and call.reported is None
+            await admitted.refused(error)
             raise
         finally:
-            if not refused:
-                self._ways.bill.add(call.usage)
+            used = None if refused else call.usage
+            if used is not None:
+                self._ways.bill.add(used)
+            await admitted.over(0 if used is None else used.input_tokens + used.output_tokens)
+
+    async def _admit(self) -> Admitted:
+        """Wait for the call's turn at its provider's key."""
+        request, (admission, message_id, caller) = self._call.request, self._ways.asker
+        place = f"{message_id}/{secrets.token_hex(4)}"
+        try:
+            admitted = await admission.ask(
+                self._call.model,
+                place=place,
+                caller=caller,
+                tokens=tokens_of(request.chars, request.max_tokens),
+                patience_seconds=_PATIENCE_SECONDS,
+            )
+        except asyncio.CancelledError:
+            await admission.abandon(self._call.model, place)
+            raise
+        if isinstance(admitted, Later):
+            raise TypeError("a call that waits within its slot was told to wait elsewhere")
+        return admitted
 
     async def _chunks(self, stack: AsyncExitStack) -> AsyncGenerator[Chunk, None]:
         """The provider's chunks, each within its deadline; the agent's own time does not count."""
@@ -173,7 +215,7 @@ class _Reading:
                 if chunk is None:
                     break
                 # A first report of what was read may come long before the first token.
-                heard = heard or type(chunk) is not UsageChunk
+                heard = heard or type(chunk) not in _BEFORE_THE_FIRST
                 yield chunk
                 done = self._call.finish_reason is not None
                 wait = min(settings.timeout_idle, _AFTER_FINISH_SECONDS if done else inf)
@@ -196,16 +238,18 @@ class _Reading:
     def _take(self, chunk: Chunk) -> Piece | None:
         call, answer = self._call, self._answer
         match chunk:
+            case LimitsChunk():
+                self._hear(chunk.limits)
             case TextChunk():
-                self._gave = True
+                self._begin()
                 return self._said(self._text.feed(chunk.text))
             case ReasoningChunk():
-                self._gave = True
+                self._begin()
                 return self._thought(self._reasoning.feed(chunk.text))
             case ThinkingChunk():
                 answer.thinking.append(chunk.block)
             case ToolCallChunk():
-                self._gave = True
+                self._begin()
                 call.call_chars += len(chunk.call.name) + len(dumps(dict(chunk.call.arguments)))
                 answer.calls.append(chunk)
             case UsageChunk():
@@ -213,6 +257,15 @@ class _Reading:
             case FinishChunk():
                 call.finish_reason = answer.finish_reason = chunk.finish_reason
         return None
+
+    def _begin(self) -> None:
+        if not self._gave:
+            self._gave = True
+            self._hear(None)
+
+    def _hear(self, limits: RateLimits | None) -> None:
+        if self._admitted is not None:
+            self._admitted.heard(limits)
 
     def _left(self) -> Iterator[Piece]:
         for piece in (

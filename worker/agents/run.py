@@ -13,7 +13,7 @@ from rejoin.worker.agents.calling import AgentCalls
 from rejoin.worker.agents.declared import Agent
 from rejoin.worker.agents.earlier import note_earlier
 from rejoin.worker.agents.given import Run
-from rejoin.worker.agents.model_call import ModelCalls, Ways
+from rejoin.worker.agents.model_call import Asker, ModelCalls, Ways
 from rejoin.worker.agents.notes import call_note
 from rejoin.worker.agents.saying import Sayings, Unsayable
 from rejoin.worker.attempt import Attempt
@@ -71,7 +71,13 @@ class AgentRun:
             most_bytes=kit.settings.tool_output_bytes,
         )
         ways = Ways(
-            kit.settings, kit.providers, kit.tools, bill, attempt.writer.put, self._sayings.shows
+            kit.settings,
+            kit.providers,
+            kit.tools,
+            bill,
+            attempt.writer.put,
+            self._sayings.shows,
+            Asker(kit.admission, attempt.record.message_id, attempt.record.owner),
         )
         self._models = ModelCalls(ways)
         record = attempt.record

@@ -1,5 +1,5 @@
 -- Let a message wait for answers, without a worker (shared/waiting.py).
--- KEYS record: hash token, ended, cancel, parked_at, running | answers: hash "ask <call>",
+-- KEYS record: hash token, ended, cancel, parked_at, running, line | answers: hash "ask <call>",
 --   "answer <call>"
 -- ARGV claim's token | every call that waits...
 -- Returns parked | answered (all of them) | cancelled | missing | ended | fenced. May be repeated,
@@ -35,6 +35,7 @@ for i = 1, #names do
     redis.call('HDEL', KEYS[2], names[i])
   end
 end
+redis.call('HDEL', KEYS[1], 'line') -- where it waited before for a provider's key
 if not r[5] then
   local time = redis.call('TIME')
   redis.call('HSET', KEYS[1], 'running', '0',

@@ -1,0 +1,343 @@
+"""Admits the model calls of this process to the quota that all workers share (shared/quota.py).
+
+A key that nothing is known to bound costs its calls nothing, but for the first one of a process:
+while that is on its way to the headers of its answer, for a second at most, the others wait for
+what these say. While Redis is away calls are made all the same.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.asyncio import Redis
+
+from rejoin.shared import queue, quota
+from rejoin.shared.catalogue import is_agent
+from rejoin.shared.errors import LogUnavailable, ProviderError
+from rejoin.shared.events import FailureCode
+from rejoin.shared.providers import REGISTRY
+from rejoin.shared.quota import Bounds, Scope, Standing
+from rejoin.shared.rate_limits import RateLimits
+from rejoin.shared.settings_file import Quota
+
+PATIENCE_SECONDS: Final = 2.0  # who waits for longer holds no worker
+
+_BEAT_SECONDS: Final = 1.0  # after which a worker knows at the latest that a key is parked
+_PROBE_SECONDS: Final = 1.0
+_USED_SECONDS: Final = 60.0  # for so long after its last call a key is looked at
+_UNKNOWN: Final = frozenset({"demo"})  # it has no key, and no limits but the file's
+_PROVIDERS: Final = frozenset(entry.name for entry in REGISTRY)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It is not the call's turn for so many seconds; `due_ms` is when, by Redis' clock."""
+
+    scope: Scope
+    place: str
+    seconds: float
+    due_ms: int
+
+
+@dataclass(slots=True)
+class _Known:
+    """What this process knows of a scope, and who waits in it here."""
+
+    scope: Scope
+    bounded: bool
+    heard: bool = False  # of this process's own calls one was answered
+    ramps: bool = False  # each answer lets more of them come back
+    probe: asyncio.Event | None = None
+    used_at: float = 0.0
+    calls: set[str] = field(default_factory=set)  # under way, whose slots are kept
+    waiting: dict[str, asyncio.Event] = field(default_factory=dict)
+
+
+class Admitted:
+    """A call that may be made. Once it is over it says so, however it ended."""
+
+    def __init__(self, admission: "Admission", known: _Known | None, call: str) -> None:
+        self._admission = admission
+        self._known = known
+        self._call = call
+        self._began = time.monotonic()
+        self._told = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it used is asked for."""
+        return self._known is not None and self._call in self._known.calls
+
+    def heard(self, limits: RateLimits | None = None) -> None:
+        """Take the answer's beginning, and what its headers say; the rest goes on beside."""
+        known, told, self._told = self._known, self._told, True
+        if known is not None and not told and (limits or known.ramps or not known.heard):
+            self._admission.hear(known, self._call, limits)
+
+    async def refused(self, error: ProviderError) -> bool:
+        """Take a call's failure; return whether its key is parked now for all workers."""
+        if self._known is None:
+            return False
+        return await self._admission.refuse(self._known, self._call, error)
+
+    async def over(self, tokens: int | None = None, *, made: bool = True) -> None:
+        """Give the slot back; `tokens` it used (None: nobody knows), or that it was never made."""
+        if self._known is not None:
+            took_seconds = time.monotonic() - self._began
+            await self._admission.settle(self._known, self._call, tokens, made, took_seconds)
+
+
+class Admission:
+    """The process's side of the quotas. `run` keeps what it has; whoever starts it cancels it."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        quotas: Mapping[str, Quota],
+        *,
+        lease_seconds: float,
+        window_seconds: float = quota.WINDOW_SECONDS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._redis = redis
+        self._quotas = quotas
+        self._slot_ms = round(lease_seconds * 1000)
+        self._beat_seconds = min(_BEAT_SECONDS, lease_seconds / 3)
+        self._window_seconds = window_seconds
+        self._environ = environ
+        self._known: dict[str, _Known | None] = {}
+        self._telling: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Keep the slots of calls under way, hear of parked keys, wake whose turn it is."""
+        try:
+            while True:
+                await asyncio.sleep(self._beat_seconds)
+                since = time.monotonic() - _USED_SECONDS
+                for at, known in [*self._known.items()]:
+                    if known is None:
+                        continue
+                    if known.calls or known.waiting or known.used_at > since:
+                        await self._keep(known)
+                    else:  # names that no provider has are among them too
+                        del self._known[at]
+        finally:
+            for task in self._telling.values():
+                task.cancel()
+
+    async def ask(
+        self,
+        model: str,
+        *,
+        place: str,
+        caller: str,
+        tokens: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> Admitted | Later:
+        """Admit a call of `provider/name`, after a short wait if need be; or say how long it is.
+
+        `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
+        is its id, and it is woken when its turn comes.
+        """
+        known = self._of(model)
+        if known is None:
+            return Admitted(self, None, "")
+        known.used_at = time.monotonic()
+        call = secrets.token_hex(8)
+        if not known.bounded and (known.heard or await self._goes_first(known)):
+            return Admitted(self, known, call)
+        until = known.used_at + 2 * patience_seconds
+        while True:
+            patience_ms = round(patience_seconds * 1000) if time.monotonic() < until else 0
+            try:
+                asked, stands = await quota.admit(
+                    self._redis,
+                    known.scope,
+                    place,
+                    call,
+                    caller=caller,
+                    tokens=tokens,
+                    slot_ms=self._slot_ms,
+                    patience_ms=patience_ms,
+                )
+            except LogUnavailable as error:
+                _log.warning("%s; a call of %s is not counted", error, model)
+                return Admitted(self, None, "")
+            self._note(known, stands)
+            if asked.admitted:
+                if stands.bounded:
+                    known.calls.add(call)
+                return Admitted(self, known, call)
+            seconds = asked.wait_ms / 1000
+            if asked.wait_ms > patience_ms:
+                return Later(known.scope, place, seconds, asked.due_ms)
+            await self._wait(known, place, seconds)
+
+    async def leave(self, later: Later) -> None:
+        """Give a place in the line up."""
+        with contextlib.suppress(LogUnavailable):  # it is passed over then, when it does not come
+            await quota.leave(self._redis, later.scope.line, later.place)
+
+    async def abandon(self, model: str, place: str) -> None:
+        """Give up the place of a call that was to be waited for within its slot."""
+        known = self._of(model)
+        if known is not None and known.bounded:
+            await self.leave(Later(known.scope, place, 0, 0))
+
+    def hear(self, known: _Known, call: str, limits: RateLimits | None) -> None:
+        """Tell all workers, beside the answer, what its headers said."""
+        if limits is None and not known.ramps:
+            known.heard = True
+            _release(known)
+            return
+        task = self._telling[call] = asyncio.create_task(self._tell(known, call, limits))
+        task.add_done_callback(lambda _: self._telling.pop(call, None))
+
+    async def refuse(self, known: _Known, call: str, error: ProviderError) -> bool:
+        """Tell all workers of a refusal; return whether the key is parked by it."""
+        limited = error.code == FailureCode.RATE_LIMITED and error.retryable
+        seconds = (error.retry_after_seconds or 0) if limited else 0
+        if not seconds and error.limits is None:
+            return False
+        try:
+            await quota.heard(
+                self._redis,
+                known.scope,
+                call,
+                error.limits,
+                refused=limited,
+                parked_seconds=seconds,
+            )
+        except LogUnavailable as away:
+            _log.warning("%s; no other worker hears that a key is limited", away)
+            return False
+        known.bounded, known.ramps = True, known.ramps or seconds > 0
+        return seconds > 0
+
+    async def settle(
+        self, known: _Known, call: str, tokens: int | None, made: bool, took_seconds: float
+    ) -> None:
+        """Note that a call is over, and wake who may begin in its place."""
+        if (task := self._telling.get(call)) is not None:
+            await asyncio.wait([task])  # what others are to go by
+        _release(known)
+        if call not in known.calls:
+            return
+        known.calls.discard(call)
+        known.used_at = time.monotonic()
+        try:
+            stands = await quota.settle(
+                self._redis,
+                known.scope,
+                call,
+                tokens=tokens,
+                made=made,
+                took_seconds=took_seconds,
+            )
+            await self._heed(known, stands)
+        except LogUnavailable as error:
+            _log.warning("%s; a call's slot comes free by itself", error)
+
+    def _of(self, model: str) -> _Known | None:
+        """What is known of a model's scope; None: nothing ever bounds it."""
+        provider, _, name = model.partition("/")
+        set_up = self._quotas.get(provider)
+        scope_name = "" if set_up is not None else name.partition("?")[0]
+        at = f"{provider}/{scope_name}"
+        if at not in self._known:
+            self._known[at] = None
+            unbounded = provider not in _PROVIDERS or (provider in _UNKNOWN and set_up is None)
+            if not (is_agent(model) or unbounded):
+                key = quota.key_of(provider, self._environ)
+                scope = Scope(key, scope_name, bounds_of(set_up), self._window_seconds)
+                # A server without keys has no limits to tell of in its headers.
+                heard = not self._environ.get(f"{provider.upper()}_API_KEY")
+                self._known[at] = _Known(scope, bounded=set_up is not None, heard=heard)
+        return self._known[at]
+
+    async def _goes_first(self, known: _Known) -> bool:
+        """Whether a call may go on uncounted: the first of this process, or nothing is bounded."""
+        if known.probe is None:
+            known.probe = asyncio.Event()
+            await self._keep(known)  # other workers may know more
+            return not known.bounded
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await known.probe.wait()
+        known.heard = True  # one that takes so long does not hold them up again
+        return not known.bounded
+
+    async def _wait(self, known: _Known, place: str, seconds: float) -> None:
+        """Wait within the slot until the time has come, or the place is named; a second at most."""
+        event = known.waiting[place] = asyncio.Event()
+        try:
+            async with asyncio.timeout(min(seconds, _BEAT_SECONDS)):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            known.waiting.pop(place, None)
+
+    async def _tell(self, known: _Known, call: str, limits: RateLimits | None) -> None:
+        try:
+            await quota.heard(self._redis, known.scope, call, limits)
+            known.bounded = known.bounded or limits is not None
+        except LogUnavailable as error:
+            _log.warning("%s; what a provider said of its limits is lost", error)
+        finally:
+            known.heard = True
+            _release(known)
+
+    async def _keep(self, known: _Known) -> None:
+        try:
+            stands = await quota.keep(
+                self._redis, known.scope, [*known.calls], slot_ms=self._slot_ms
+            )
+            await self._heed(known, stands)
+        except LogUnavailable as error:
+            _log.warning("%s; what is left of a key's quota is not known", error)
+
+    async def _heed(self, known: _Known, stands: Standing) -> None:
+        self._note(known, stands)
+        for place in stands.following:
+            if (event := known.waiting.get(place.name)) is not None:
+                event.set()
+            elif place.parked:
+                await queue.wake(self._redis, place.name)
+
+    def _note(self, known: _Known, stands: Standing) -> None:
+        # What is on its way to Redis counts already.
+        known.bounded = stands.bounded or bool(self._telling)
+        known.ramps = stands.ramps or stands.parked_ms > 0
+
+
+def _release(known: _Known) -> None:
+    if known.probe is not None:
+        known.probe.set()
+
+
+def bounds_of(set_up: Quota | None) -> Bounds:
+    """What the settings file says of a provider, None where it says nothing."""
+    if set_up is None:
+        return Bounds()
+    return Bounds(
+        set_up.requests_per_minute or 0,
+        set_up.tokens_per_minute or 0,
+        set_up.requests_at_once or 0,
+    )
+
+
+def tokens_of(chars: int, max_tokens: int | None) -> int:
+    """How many tokens to keep for a call: of what it shows, and at most gives where that is known.
+
+    Four characters a token; what it really used is settled afterwards.
+    """
+    return -(-chars // 4) + (max_tokens or 0)
