@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from tests.support.pairing_rules import rules_for
+from tests.support.pairing_rules import CALLS, rules_for
 from tests.support.provider_script import Answer, Part, Request, simulated_words
 from tests.support.provider_server import ProviderServer
 from tests.support.tool_talk import results_in
@@ -100,7 +100,7 @@ class BreakingProvider(ProviderServer):
         return f"{self.wire}/{model}"
 
     def _answer_to(self, request: Request) -> Answer:
-        if request.method == "GET":  # Ollama's own list
+        if not request.path.partition("?")[0].endswith(CALLS):  # Ollama's own list
             return Answer([b'{"models":[]}'], content_type="application/json")
         return self.answers_of.get(str(request.json["model"]), self._win)(request)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tests.support.pairing_rules import rules_for
+from tests.support.pairing_rules import CALLS, rules_for
 from tests.support.provider_script import Answer, Drop, Part, Request
 from tests.support.provider_server import ProviderServer
 from tests.support.wire_answers import environ_of, refusal, spoken
@@ -75,12 +75,12 @@ class ContinuingProvider(ProviderServer):
     def pieces(self, text: str) -> list[str]:
         """A text as it is sent."""
         if self._piece_chars is None:
-            return re.findall(r"\s*\S+\s?|\s+$", text)
+            return re.findall(r"^\s+|\S+\s*", text)
         size = self._piece_chars
         return [text[at : at + size] for at in range(0, len(text), size)]
 
     def _answer_to(self, request: Request) -> Answer:
-        if request.method == "GET":
+        if not request.path.partition("?")[0].endswith(CALLS):
             return self._list()
         messages = [one for one in request.json["messages"] if one["role"] != "system"]
         said = self._said(messages, request.json)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from tests.support.pairing_rules import CALLS
 from tests.support.provider_script import Answer, Part, Pause, Request
 from tests.support.provider_server import ProviderServer
 from tests.support.wire_answers import environ_of, refusal, whole
@@ -113,7 +114,7 @@ class LimitedProvider(ProviderServer):
         return int(at / self.window_seconds)
 
     def _answer_to(self, request: Request) -> Answer:
-        if request.method == "GET":  # Ollama's own list
+        if not request.path.partition("?")[0].endswith(CALLS):  # Ollama's own list
             return Answer([b'{"models":[]}'], content_type="application/json")
         now = self._clock() - self._began
         worker = request.headers.get(_WORKER) or request.headers.get(_ORGANIZATION, "")

@@ -26,7 +26,7 @@ from tests.support.provider_script import Answer, Request
 Body = Mapping[str, Any]
 Refusal = str | None  # in the server's words
 
-_CALLS: Final = ("/chat/completions", "/messages")
+CALLS: Final = ("/chat/completions", "/messages")
 
 
 def openai(body: Body, *, id_chars: int = 40) -> Refusal:
@@ -72,7 +72,7 @@ def rules_for(wire: str) -> Callable[[Request], Answer | None]:
     """What refuses the model calls of a wire format with a 400, in the form of that server."""
 
     def refuse(request: Request) -> Answer | None:
-        if not request.path.partition("?")[0].endswith(_CALLS):
+        if not request.path.partition("?")[0].endswith(CALLS):
             return None
         said = RULES[wire](request.json)
         if said is None:

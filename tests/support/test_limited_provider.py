@@ -155,7 +155,7 @@ async def test_each_answer_tells_the_limits_as_its_provider_does(wire: str) -> N
         LimitedProvider(wire, window_seconds=90, tokens=9000, clock=Clock()) as server,
         httpx.AsyncClient(trust_env=False, timeout=5) as http,
     ):
-        headers = (await http.post(server.base_url, json={"model": "x"})).headers
+        headers = (await http.post(server.base_url + "/messages", json={"model": "x"})).headers
     told = {name: headers.get(name) for name in HEADERS[wire]}
     assert told == HEADERS[wire]
     assert bool(HEADERS[wire]) is any("ratelimit" in name for name in headers)
