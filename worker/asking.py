@@ -227,7 +227,7 @@ class Asking:
             model=model,
             reason=reason,
             used=self.bill.tell(),
-            anew=model in self._refused,
+            anew=model in self._refused or (self.call is not None and self.call.opened_call),
         )
         self.call = None  # what it gave is taken back, or is in the new attempt's progress
         if self.attempt.claim.cancel_asked:

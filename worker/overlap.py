@@ -88,24 +88,29 @@ class Seam:
     def _decided(self, *, last: bool) -> str | None:
         """What follows the repetition, or all of it where there is none; None: not known yet."""
         said = self._held.lstrip()
-        if not said:
-            if not last:
-                return None
-            rest = self._held
-        elif said.startswith(self._tail):
+        if said.startswith(self._tail):
             rest = said[len(self._tail) :]
         else:
-            self._live = live = [at for at in self._places(said) if self._may_be_at(at, said)]
+            live = self._live_places(said)
             whole = [at for at in live if len(self._body) - at <= len(said)]
-            if len(whole) < len(live) and not last:
+            if (not said or len(whole) < len(live)) and not last:
                 return None
-            rest = said[len(self._body) - whole[0] :] if whole else self._held
+            if whole:
+                rest = said[len(self._body) - whole[0] :]
+            else:  # it was shown the white space, and goes on behind it
+                rest, self._spaces = self._held, ""
         self._looking, self._held, self._live = False, "", None
         return rest
 
-    def _places(self, said: str) -> list[int]:
-        if self._live is not None:
-            return self._live
+    def _live_places(self, said: str) -> list[int]:
+        """Where in the body what was said so far may begin."""
+        if not said:
+            return []
+        places = self._places(said[0]) if self._live is None else self._live
+        self._live = [at for at in places if self._may_be_at(at, said)]
+        return self._live
+
+    def _places(self, first: str) -> list[int]:
         body = self._body
         since = max(0, len(body) - _SEEN_CHARS)
         places = set(range(since, len(body) - _SURE_CHARS + 1))
@@ -113,7 +118,7 @@ class Seam:
         places.add(len(body) - len(self._tail))
         if len(body) <= _MOST_CHARS:
             places.add(len(body) - len(body.lstrip()))  # all of it
-        return sorted(at for at in places if body[at] == said[0])
+        return sorted(at for at in places if body[at] == first)
 
     def _may_be_at(self, at: int, said: str) -> bool:
         left = len(self._body) - at

@@ -78,6 +78,11 @@ class Step:
         return bool(self.text_chars or self.reasoning_chars or self.calls)
 
     @property
+    def opened_call(self) -> bool:
+        """Whether the model had begun to ask for a tool, be it with a part of its arguments."""
+        return self.called or bool(self.working_chars)
+
+    @property
     def got(self) -> bool:
         """Whether the provider gave anything of it, which it bills."""
         return self.gave or self.called or bool(self.working_chars)

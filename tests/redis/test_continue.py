@@ -21,6 +21,7 @@ from rejoin.worker.providers.base import (
     ReasoningChunk,
     TextChunk,
     UsageChunk,
+    WorkingChunk,
 )
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.logs import data, names
@@ -231,11 +232,19 @@ async def test_a_text_that_waits_to_be_told_from_a_repetition_goes_out_before_a_
     assert_said(frames, "one twoone tw three")
 
 
+@pytest.mark.parametrize(
+    "open_call",
+    [
+        [call("a", at=1), call("b", at=2)],
+        [call("a", at=1)],  # which no event tells of before the next one
+        [WorkingChunk(5)],  # of the arguments
+    ],
+)
 async def test_a_break_after_a_call_was_begun_begins_the_step_anew(
-    clean_redis_url: str, redis: Redis
+    clean_redis_url: str, redis: Redis, open_call: list[Line]
 ) -> None:
     look = PlainTool()
-    broken = [*texts("one "), call("a", at=1), call("b", at=2), BROKE]
+    broken = [*texts("one "), *open_call, BROKE]
     provider = going_on(broken, answer("anew"))
     frames = await run(clean_redis_url, redis, provider, tools=["look"], kit_tools=[look])
     assert_said(frames, "anew")

@@ -108,6 +108,11 @@ def test_white_space_that_is_there_already_does_not_come_twice() -> None:
     assert joined("one \n", [" two"], repeats=False) == "one \ntwo"
 
 
+def test_who_is_shown_the_white_space_and_repeats_nothing_goes_on_behind_it() -> None:
+    assert joined("one:\n", ["\ntwo"], repeats=True) == "one:\n\ntwo"
+    assert joined("one:\n", ["one:\n", "\ntwo"], repeats=True) == "one:\n\ntwo"
+
+
 def test_what_was_left_out_is_counted() -> None:
     seam = Seam("one two three ", repeats=True)
     seam.feed("two thr")
