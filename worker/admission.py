@@ -48,23 +48,27 @@ class Later:
 
 
 @dataclass(slots=True)
-class _Known:
-    """What this process knows of a scope, and who waits in it here."""
+class Known:
+    """What this process knows of a scope, and who waits in it here.
+
+    `heard`: a call of this process was answered, so its headers have been read. `ramps`: each
+    answer lets more of those come back that waited. `calls` are under way, and their slots kept.
+    """
 
     scope: Scope
     bounded: bool
-    heard: bool = False  # of this process's own calls one was answered
-    ramps: bool = False  # each answer lets more of them come back
+    heard: bool = False
+    ramps: bool = False
     probe: asyncio.Event | None = None
     used_at: float = 0.0
-    calls: set[str] = field(default_factory=set)  # under way, whose slots are kept
+    calls: set[str] = field(default_factory=set)
     waiting: dict[str, asyncio.Event] = field(default_factory=dict)
 
 
 class Admitted:
     """A call that may be made. Once it is over it says so, however it ended."""
 
-    def __init__(self, admission: "Admission", known: _Known | None, call: str) -> None:
+    def __init__(self, admission: "Admission", known: Known | None, call: str) -> None:
         self._admission = admission
         self._known = known
         self._call = call
@@ -113,7 +117,7 @@ class Admission:
         self._beat_seconds = min(_BEAT_SECONDS, lease_seconds / 3)
         self._window_seconds = window_seconds
         self._environ = environ
-        self._known: dict[str, _Known | None] = {}
+        self._known: dict[str, Known | None] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -147,7 +151,7 @@ class Admission:
         `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
         is its id, and it is woken when its turn comes.
         """
-        known = self._of(model)
+        known = self.known_of(model)
         if known is None:
             return Admitted(self, None, "")
         known.used_at = time.monotonic()
@@ -188,11 +192,11 @@ class Admission:
 
     async def abandon(self, model: str, place: str) -> None:
         """Give up the place of a call that was to be waited for within its slot."""
-        known = self._of(model)
+        known = self.known_of(model)
         if known is not None and known.bounded:
             await self.leave(Later(known.scope, place, 0, 0))
 
-    def hear(self, known: _Known, call: str, limits: RateLimits | None) -> None:
+    def hear(self, known: Known, call: str, limits: RateLimits | None) -> None:
         """Tell all workers, beside the answer, what its headers said."""
         if limits is None and not known.ramps:
             known.heard = True
@@ -201,7 +205,7 @@ class Admission:
         task = self._telling[call] = asyncio.create_task(self._tell(known, call, limits))
         task.add_done_callback(lambda _: self._telling.pop(call, None))
 
-    async def refuse(self, known: _Known, call: str, error: ProviderError) -> bool:
+    async def refuse(self, known: Known, call: str, error: ProviderError) -> bool:
         """Tell all workers of a refusal; return whether the key is parked by it."""
         limited = error.code == FailureCode.RATE_LIMITED and error.retryable
         seconds = (error.retry_after_seconds or 0) if limited else 0
@@ -223,7 +227,7 @@ class Admission:
         return seconds > 0
 
     async def settle(
-        self, known: _Known, call: str, tokens: int | None, made: bool, took_seconds: float
+        self, known: Known, call: str, tokens: int | None, made: bool, took_seconds: float
     ) -> None:
         """Note that a call is over, and wake who may begin in its place."""
         if (task := self._telling.get(call)) is not None:
@@ -246,7 +250,7 @@ class Admission:
         except LogUnavailable as error:
             _log.warning("%s; a call's slot comes free by itself", error)
 
-    def _of(self, model: str) -> _Known | None:
+    def known_of(self, model: str) -> Known | None:
         """What is known of a model's scope; None: nothing ever bounds it."""
         provider, _, name = model.partition("/")
         set_up = self._quotas.get(provider)
@@ -260,10 +264,10 @@ class Admission:
                 scope = Scope(key, scope_name, bounds_of(set_up), self._window_seconds)
                 # A server without keys has no limits to tell of in its headers.
                 heard = not self._environ.get(f"{provider.upper()}_API_KEY")
-                self._known[at] = _Known(scope, bounded=set_up is not None, heard=heard)
+                self._known[at] = Known(scope, bounded=set_up is not None, heard=heard)
         return self._known[at]
 
-    async def _goes_first(self, known: _Known) -> bool:
+    async def _goes_first(self, known: Known) -> bool:
         """Whether a call may go on uncounted: the first of this process, or nothing is bounded."""
         if known.probe is None:
             known.probe = asyncio.Event()
@@ -275,7 +279,7 @@ class Admission:
         known.heard = True  # one that takes so long does not hold them up again
         return not known.bounded
 
-    async def _wait(self, known: _Known, place: str, seconds: float) -> None:
+    async def _wait(self, known: Known, place: str, seconds: float) -> None:
         """Wait within the slot until the time has come, or the place is named; a second at most."""
         event = known.waiting[place] = asyncio.Event()
         try:
@@ -286,7 +290,7 @@ class Admission:
         finally:
             known.waiting.pop(place, None)
 
-    async def _tell(self, known: _Known, call: str, limits: RateLimits | None) -> None:
+    async def _tell(self, known: Known, call: str, limits: RateLimits | None) -> None:
         try:
             await quota.heard(self._redis, known.scope, call, limits)
             known.bounded = known.bounded or limits is not None
@@ -296,7 +300,7 @@ class Admission:
             known.heard = True
             _release(known)
 
-    async def _keep(self, known: _Known) -> None:
+    async def _keep(self, known: Known) -> None:
         try:
             stands = await quota.keep(
                 self._redis, known.scope, [*known.calls], slot_ms=self._slot_ms
@@ -305,7 +309,7 @@ class Admission:
         except LogUnavailable as error:
             _log.warning("%s; what is left of a key's quota is not known", error)
 
-    async def _heed(self, known: _Known, stands: Standing) -> None:
+    async def _heed(self, known: Known, stands: Standing) -> None:
         self._note(known, stands)
         for place in stands.following:
             if (event := known.waiting.get(place.name)) is not None:
@@ -313,13 +317,13 @@ class Admission:
             elif place.parked:
                 await queue.wake(self._redis, place.name)
 
-    def _note(self, known: _Known, stands: Standing) -> None:
+    def _note(self, known: Known, stands: Standing) -> None:
         # What is on its way to Redis counts already.
         known.bounded = stands.bounded or bool(self._telling)
         known.ramps = stands.ramps or stands.parked_ms > 0
 
 
-def _release(known: _Known) -> None:
+def _release(known: Known) -> None:
     if known.probe is not None:
         known.probe.set()
 

@@ -15,6 +15,7 @@ from rejoin.shared.catalogue import is_agent
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import NotFound, ProviderError
 from rejoin.shared.events import Failed, FinishReason, Retry
+from rejoin.worker.admission import Later
 from rejoin.worker.agents.run import AgentRun
 from rejoin.worker.answered import AnsweredStep
 from rejoin.worker.attempt import Attempt, begin
@@ -35,6 +36,7 @@ from rejoin.worker.fallback import Choice, Fallback
 from rejoin.worker.kit import Kit
 from rejoin.worker.model_calling import ModelCalling
 from rejoin.worker.offered import Offered
+from rejoin.worker.parking import Parking
 from rejoin.worker.progress import Progress
 from rejoin.worker.providers.base import ModelRequest
 from rejoin.worker.step import Step
@@ -69,6 +71,7 @@ class Asking:
         self._models = _models(attempt)
         self._others = list[str]()  # those that may follow the present one
         self._fallback = Fallback(kit, self._message_id)
+        self._parking = Parking(kit, attempt, stoppable)
         self._calling = ModelCalling(kit, stoppable, self.bill, lambda: self.left_seconds)
 
     @property
@@ -124,7 +127,7 @@ class Asking:
     async def _ask(self, model: str, choice: Choice) -> Step | Waiting | Failed:
         """Ask one model, up to REJOIN_PROVIDER_RETRIES times, or run an agent, once."""
         tries = 1 if choice.on_trial else self._kit.settings.provider_retries
-        failures, seen = 0, self._fallback.seen(model)
+        seen = self._fallback.seen(model)
         while True:
             rejected = self._rejected.get(model)
             shown = (
@@ -142,34 +145,60 @@ class Asking:
                 return DEADLINE
             if is_agent(model):
                 return await self._run_agent(model, request)
+            admitted = await self._parking.ask(model, request, self.left_seconds)
+            if isinstance(admitted, Later):
+                return await self._wait(admitted)
             call = self.call = self._step_of(request, model, going_on)
             try:
-                failure = await self._calling.call(self.attempt, model, call)
-                if failure is None:
-                    await self._fallback.answered(model, seen)
-                    return call
-                if not may_do_better(failure) or rejected is not None:
-                    return failure
-                self._rejected[model] = "".join(call.texts or ())
-                await self._begin_again(model, failure.code)
-                failures = 0
+                failure = await self._parking.make(
+                    self._calling, self.attempt, model, call, admitted
+                )
             except ProviderError as error:
-                if going_on is not None and not call.gave and refuses(error):
-                    self._refused.add(model)
-                    await self._begin_again(model, error.code)
-                    continue
-                failures += 1
-                pause = pause_seconds(failures, error.retry_after_seconds)
-                if (
-                    not error.retryable
-                    or failures == tries
-                    or pause >= self.left_seconds
-                    or await self._fallback.rather_than_wait(pause, self._others)
-                ):
-                    failure, after = failure_of(error), error.retry_after_seconds
-                    await self._fallback.failed(model, failure, after, seen=seen)
-                    return failure
-                await self._take_up_again(model, call, error, pause)
+                if (gave_up := await self._take_up(model, call, error, tries, seen)) is not None:
+                    return gave_up
+                continue
+            if failure is None:
+                await self._fallback.answered(model, seen)
+                return call
+            if not may_do_better(failure) or rejected is not None:
+                return failure
+            self._rejected[model] = "".join(call.texts or ())
+            await self._begin_again(model, failure.code)
+            self._parking.failed.pop(model, None)
+
+    async def _take_up(
+        self, model: str, call: Step, error: ProviderError, tries: int, seen: int | None
+    ) -> Failed | None:
+        """See to a call that failed: None where it is to be made again, the pause being over."""
+        if call.seam is not None and not call.gave and refuses(error):
+            self._refused.add(model)
+            await self._begin_again(model, error.code)
+            return None
+        failed = self._parking.failed
+        failed[model] = failed.get(model, 0) + 1
+        pause = pause_seconds(failed[model], error.retry_after_seconds)
+        parks = self._parking.is_for_long(error)
+        if (
+            not error.retryable
+            or failed[model] >= tries
+            or pause >= (self._kit.settings.timeout_total if parks else self.left_seconds)
+            or await self._fallback.rather_than_wait(pause, self._others)
+        ):
+            failed.pop(model)
+            failure, after = failure_of(error), error.retry_after_seconds
+            await self._fallback.failed(model, failure, after, seen=seen)
+            return failure
+        if not parks:
+            await self._take_up_again(model, call, error, pause)
+        elif call.gave:
+            await self._begin_again(model, error.code)
+        return None
+
+    async def _wait(self, later: Later) -> Waiting | Failed:
+        """Let the message wait for its turn at the provider's key, or go on with another model."""
+        if await self._fallback.rather_than_wait(later.seconds, self._others):
+            return await self._parking.leave(later)
+        return await self._parking.park(self.attempt, later, self.bill)
 
     def _step_of(self, request: ModelRequest, model: str, going_on: Continuation | None) -> Step:
         """The call to make; `going_on` is what it goes on with."""

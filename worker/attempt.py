@@ -1,13 +1,13 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from rejoin.shared import claiming, record
 from rejoin.shared.ending import close_calls
 from rejoin.shared.errors import CancelAsked, NotItsTurn
-from rejoin.shared.events import Done, Event, Failed, FinishReason, Step, Usage
+from rejoin.shared.events import Done, Event, Failed, FailureCode, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
@@ -18,7 +18,13 @@ from rejoin.shared.tool_calls import CallState
 from rejoin.worker.continuing import stays
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stoppable
-from rejoin.worker.takeover import Takeover, left_as_it_is, takeover_of, usage_note
+from rejoin.worker.takeover import (
+    Takeover,
+    failures_of,
+    left_as_it_is,
+    takeover_of,
+    usage_note,
+)
 from rejoin.worker.writer import Writer
 
 _NOTHING: Final = Usage()
@@ -148,6 +154,7 @@ async def begin(
         raise NotItsTurn(message_id)
     goes_on = not anew and stays(request, message, model)
     before = left_as_it_is(message) if to_end else takeover_of(message, goes_on=goes_on)
+    before = replace(before, failures=failures_of(message))
     writer = Writer(
         kit.appender,
         message_id,
@@ -162,7 +169,7 @@ async def begin(
         worker_id=kit.worker_id,
         newest=before.newest,
         after=before.after,
-        reason=reason or (ANSWERED if before.answered else TAKEOVER),
+        reason=reason or _reason_of(before),
         model=model or before.model,
         used=used,
         lost=lost,
@@ -171,3 +178,10 @@ async def begin(
     spent = spent_of(message, request) if to_end else seen_of(message, request)
     unseen = () if to_end else unseen_of(message)
     return Attempt(found.record, request, claim, writer, before, spent, unseen)
+
+
+def _reason_of(before: Takeover) -> str:
+    """Why another attempt begins, as the log says."""
+    if before.failures is not None:
+        return FailureCode.RATE_LIMITED.value
+    return ANSWERED if before.answered else TAKEOVER

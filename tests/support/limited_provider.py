@@ -71,7 +71,7 @@ class LimitedProvider(ProviderServer):
         self._limit, self._tokens, self._at_once = requests, tokens, at_once
         self._sliding = sliding
         self._tells = tells
-        self._takes_seconds = takes_seconds
+        self.takes_seconds = takes_seconds
         self._output_tokens = output_tokens
         self._under_way: list[Request] = []
         self._clock, self._began = clock, clock()
@@ -131,7 +131,7 @@ class LimitedProvider(ProviderServer):
         self.most_at_once = max(self.most_at_once, len(self._under_way))
         used = (tokens - self._output_tokens, self._output_tokens)
         said = whole(self.wire, str(request.json["model"]), *ANSWERED, used=used)
-        parts: list[Part] = [*said[:-1], Pause(self._takes_seconds), said[-1]]
+        parts: list[Part] = [*said[:-1], Pause(self.takes_seconds), said[-1]]
         return Answer(parts, headers=self._headers(now))
 
     def _counting(self, now: float) -> list[Met]:
