@@ -69,7 +69,11 @@ class MessageBody(BaseModel):
     reasoning_effort: Annotated[str | None, Field(pattern="^[a-z]{1,16}$")] = None
     fallbacks: Annotated[
         list[Annotated[str, Field(min_length=1)]] | None,
-        Field(max_length=8, description="Models to go on with, in order, when this one cannot"),
+        Field(
+            max_length=8,
+            description="Models to go on with, in order, when this one cannot; left out: the"
+            " operator's for the model, none: an empty list",
+        ),
     ] = None
     response_format: ResponseFormatBody | None = None
     metadata: Annotated[

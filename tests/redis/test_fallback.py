@@ -361,3 +361,20 @@ async def test_what_a_process_has_seen_is_bounded(redis: Redis) -> None:
         fallback._note(f"script/{number}", 1)
     assert len(kit.seen_cooling) == 500
     await kit.database.aclose()
+
+
+async def test_a_step_leaves_a_model_alone_that_failed_others_since_the_last_one(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    look = PlainTool(gate=asyncio.Event())
+    provider = SeveralModels(a=[calling(call("a"))], b=[WHOLE])
+    async with worker_on(clean_redis_url, provider, tools=[look]):
+        message_id = await post(redis, model=A, fallbacks=[B], tools=["look"])
+        await until_true(lambda: bool(look.ran))
+        await cooling.fail(redis, A, "provider_timeout")
+        look.gate.set()  # type: ignore[union-attr]
+        frames = await until_ended(redis, message_id)
+    assert fold(frames).text == TEXT
+    step = next(frame for frame in frames if frame.name == "step")
+    (reset,) = data(frames, "reset")
+    assert (reset["after"], reset["reason"]) == (str(step.id), "provider_timeout")
