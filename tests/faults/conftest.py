@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.caller import Caller, caller
+from tests.support.going_on import Staged, staged
 from tests.support.processes import Stack, rejoin_stack
 from tests.support.redis_server import RedisServer, redis_server
 
@@ -79,3 +82,9 @@ def idle_stack(own_redis: RedisServer) -> Iterator[Stack]:
     with rejoin_stack(own_redis, workers=0, settings=SETTINGS) as running:
         yield running
         running.assert_no_traceback()
+
+
+@pytest.fixture
+def serving(redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Staged:
+    """Runs models that go on with a part of their answer, all with the same settings."""
+    return partial(staged, redis, clean_redis_url, monkeypatch)
