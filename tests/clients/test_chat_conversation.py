@@ -313,6 +313,49 @@ async def test_thinking_that_is_taken_back_is_said(tmp_path: Path) -> None:
     assert plain == "kept lost\nkept\nso\n"
 
 
+@pytest.mark.parametrize(
+    ("models", "shown_as", "note"),
+    [
+        (("demo/echo", "demo/echo"), "one two\n", None),
+        (("demo/echo", "a/b"), "one \ntwo\n", "a/b goes on instead of demo/echo (takeover)"),
+    ],
+)
+async def test_text_that_is_gone_on_with_is_shown_once(
+    tmp_path: Path, models: tuple[str, str], shown_as: str, note: str | None
+) -> None:
+    first, then = models
+    log = ToyLog(
+        [
+            Entry("1-0", "start", {"attempt": 1, "model": first}),
+            Entry("1-1", "text", {"text": "one "}),
+            Entry(
+                "2-0",
+                "reset",
+                {"after": "1-1", "attempt": 2, "model": then, "reason": "takeover"},
+            ),
+            Entry("2-1", "text", {"text": "two"}),
+            Entry("2-2", "done", {"finish_reason": "stop"}),
+        ]
+    )
+    take = taking()
+    async with toy_server(
+        lambda request: take(request) if request.method == "POST" else log(request)
+    ) as toy:
+
+        def talk() -> tuple[str, str]:
+            arguments = ("chat", "x", "--url", toy.url)
+            with running(tmp_path, *arguments, terminal=True) as command:
+                assert command.wait() == 0
+                return command.shown(), command.said
+
+        shown, said = await asyncio.to_thread(talk)
+        piped = await chat(toy, tmp_path, "x")
+    assert shown == shown_as
+    assert "taken back" not in said
+    assert note is None or note in said
+    assert piped.stdout == b"one two"
+
+
 def test_a_real_conversation_is_gone_on_with(stack: Stack, tmp_path: Path) -> None:
     port = {"REJOIN_PORT": str(stack.api.port)}
     first = run(tmp_path, "chat", "one", "--model", FAST, **port)

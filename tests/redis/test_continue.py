@@ -1,6 +1,6 @@
 """An answer that breaks off and is gone on with: its text stays, and is joined to what follows."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +13,7 @@ from rejoin.shared.fold import fold
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
 from rejoin.shared.request import ResponseFormat
+from rejoin.worker.agents import Run, Said, agent
 from rejoin.worker.continuing import GO_ON
 from rejoin.worker.providers.base import (
     Chunk,
@@ -266,6 +267,24 @@ async def test_without_it_and_with_a_json_schema_the_step_begins_anew(
     frames = await run(clean_redis_url, redis, provider, **fields)
     assert_said(frames, '"two"')
     assert told(frames) == [(None, "provider_unavailable")]
+
+
+async def test_an_agent_neither_goes_on_with_a_text_nor_is_gone_on_with(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    @agent(name="mine")
+    async def mine(run: Run) -> AsyncGenerator[Said, None]:
+        yield "its own"
+
+    broken = going_on([*texts("one "), BROKE])
+    async with worker_on(clean_redis_url, broken, agents=[mine]):
+        message_id = await left_with(redis, Text("its "), model="agent/mine")
+        frames = [await until_ended(redis, message_id)]
+        asked = {"model": SCRIPT, "fallbacks": ["agent/mine"], "recover": "continue"}
+        frames.append(await until_ended(redis, await post(redis, "hi", **asked)))  # type: ignore[arg-type]
+    for log_ in frames:
+        assert_said(log_, "its own")
+        assert [reset["after"] for reset in data(log_, "reset")] == [None]
 
 
 async def test_a_model_that_thought_or_is_to_think_is_asked_by_a_turn(
