@@ -37,6 +37,12 @@ def encode(event_id: EventId, event: Event) -> bytes:
     ).encode()
 
 
+def numbered(data: bytes, event_id: EventId, private: bytes) -> Frame:
+    """Return the event of a frame that `encode` made under another id."""
+    event, _, _ = data.rpartition(b"\nid: ")
+    return Frame(event_id, b"%b\nid: %b\n\n" % (event, bytes(event_id)), private)
+
+
 def split(frame: bytes) -> tuple[bytes, bytes]:
     """Return the name and the JSON of a frame that `encode` made."""
     name, data, _ = frame.split(b"\n", 2)

@@ -253,6 +253,7 @@ class Asking:
             token=secrets.token_hex(8),
             seen_attempt=self.attempt.claim.attempt,
             held=self.attempt.claim,
+            may_claim=self.attempt.may_claim,
             model=model,
             reason=reason,
             used=self.bill.tell(),

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from rejoin.shared import claiming, record
 from rejoin.shared.ending import close_calls
-from rejoin.shared.errors import CancelAsked, NotItsTurn
-from rejoin.shared.events import Done, Event, Failed, FailureCode, FinishReason, Step, Usage
+from rejoin.shared.errors import NotItsTurn
+from rejoin.shared.events import Done, Failed, FailureCode, FinishReason, Step, Usage
 from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
@@ -17,7 +17,9 @@ from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.continuing import stays
 from rejoin.worker.kit import Kit, insist
+from rejoin.worker.reopening import Reopening
 from rejoin.worker.stopping import Stoppable
+from rejoin.worker.story import Story, is_whole, told
 from rejoin.worker.takeover import (
     Takeover,
     failures_of,
@@ -25,7 +27,7 @@ from rejoin.worker.takeover import (
     takeover_of,
     usage_note,
 )
-from rejoin.worker.writer import Writer
+from rejoin.worker.writer import Entry, Writer
 
 _NOTHING: Final = Usage()
 
@@ -45,16 +47,21 @@ class Attempt:
     """An attempt that is this worker's: its claim, and the way to its log.
 
     `before` is what earlier attempts left, and `spent` what they used (None: nothing)
-    without the calls that are `unseen`.
+    without the calls that are `unseen`. `may_claim` raises where the job is another's.
     """
 
     record: Record
     request: StoredRequest
-    claim: Claim
     writer: Writer
     before: Takeover
     spent: Usage | None
     unseen: Sequence[Unseen] = ()
+    may_claim: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """The present claim: another one than at first where Redis lost a part of the log."""
+        return self.writer.claim
 
     async def end(
         self,
@@ -76,18 +83,18 @@ class Attempt:
             LogRefused: the log takes no more of this attempt.
         """
         left = list(open_calls)
-        bill: list[tuple[Event, bytes]] = [(usage or Usage(), usage_note(unstepped))]
-        try:
-            billed = bill if usage is not None else []
-            await self.writer.finish(*_last(left, step, end), *billed, (end, b""))
-        except CancelAsked:
-            cancelled = Done(FinishReason.CANCELLED, text_chars)
-            await self.writer.finish(*_last(left, step, cancelled), *bill, (cancelled, b""))
+        bill: list[Entry] = [(usage or Usage(), usage_note(unstepped))]
+        billed = bill if usage is not None else []
+        cancelled = Done(FinishReason.CANCELLED, text_chars)
+        await self.writer.finish(
+            [*_last(left, step, end), *billed, (end, b"")],
+            [*_last(left, step, cancelled), *bill, (cancelled, b"")],
+        )
 
 
 def _last(
     open_calls: Iterable[CallState], step: Finished | None, end: Done | Failed
-) -> Iterator[tuple[Event, bytes]]:
+) -> Iterator[Entry]:
     for event in close_calls(open_calls, end):
         yield event, b""
     if step is not None:
@@ -113,7 +120,8 @@ async def begin(
 
     `held` is the claim of a worker that begins again by itself; it is refused where another has
     claimed since. Without it, `conversation_id` is the message's, where the caller knows it, and
-    `may_claim`, asked before every try, raises where the job is another's. `model` and `reason` are
+    `may_claim`, asked before every try, raises where the job is another's; it is asked too before
+    the log is opened again, should Redis lose a part of it. `model` and `reason` are
     told by the `reset` (None: the one that goes on, and what the log says: `takeover` or
     `answered`); `used` is noted in it for later attempts: what the calls of the attempt before used
     that finished no step. `anew`: the present step begins anew, whatever is to be recovered.
@@ -128,7 +136,7 @@ async def begin(
     redis = kit.redis
 
     async def claim_and_load() -> tuple[Claim, Stored, str]:
-        if may_claim is not None:
+        if may_claim is not None and held is None:
             await may_claim()
         return await claiming.claim_and_load(
             redis,
@@ -142,7 +150,9 @@ async def begin(
         )
 
     claim, found, first = await insist(message_id, claim_and_load)
-    request, message = found.request, fold(found.frames)
+    # One that lost its beginning is no more than an empty one.
+    frames = found.frames if is_whole(found.frames) else []
+    request, message = found.request, fold(frames)
     if held is None:
         used, lost = take_over(message, found.record, request)
     else:  # its own worker knows: nothing was lost
@@ -155,6 +165,8 @@ async def begin(
     goes_on = not anew and stays(request, message, model)
     before = left_as_it_is(message) if to_end else takeover_of(message, goes_on=goes_on)
     before = replace(before, failures=failures_of(message))
+    reason = reason or _reason_of(before)
+    model = model or before.model
     writer = Writer(
         kit.appender,
         message_id,
@@ -162,22 +174,24 @@ async def begin(
         kit.settings.open_ttl_seconds,
         most_log_bytes=kit.settings.max_log_bytes,
         stop=stoppable.stop,
+        story=Story(told(frames, message, before.after)),
+        reopen=Reopening(kit, found.record, claim, model, reason, used, lost, may_claim),
     )
-    for event, private in opening(
+    first_events = opening(
         found.record,
         claim.attempt,
         worker_id=kit.worker_id,
         newest=before.newest,
         after=before.after,
-        reason=reason or _reason_of(before),
-        model=model or before.model,
+        reason=reason,
+        model=model,
         used=used,
         lost=lost,
-    ):
-        writer.put(event, private)
+    )
+    writer.open(first_events)
     spent = spent_of(message, request) if to_end else seen_of(message, request)
     unseen = () if to_end else unseen_of(message)
-    return Attempt(found.record, request, claim, writer, before, spent, unseen)
+    return Attempt(found.record, request, writer, before, spent, unseen, may_claim)
 
 
 def _reason_of(before: Takeover) -> str:

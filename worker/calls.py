@@ -61,6 +61,7 @@ class Calls:
         self._known = known
         self._tasks: set[asyncio.Task[None]] = set()
         self._waits: dict[str, CallState] = {}
+        self._asked_under = ""  # the claim's token
 
     async def run(self, stoppable: Stoppable, seconds: float) -> Waiting | None:
         """Go on until each call has its result or error; or return what the message waits for.
@@ -114,9 +115,17 @@ class Calls:
         """Note what is asked for, then tell of it; what waited before is noted again, no more."""
         if not asked:
             return
-        redis, message_id, settings = self._kit.redis, self._message_id, self._kit.settings
         for call, _ in asked:
             call.asked += call.tool_call_id in anew
+        await self._note_asks(asked)
+        for call, needs in asked:
+            call.waits, call.started = needs, False
+            self._waits[call.tool_call_id] = call
+            if call.tool_call_id in anew:
+                self._writer.put(ToolWaiting(call.tool_call_id, call.name, needs))
+
+    async def _note_asks(self, asked: list[tuple[CallState, Needs]]) -> None:
+        redis, message_id, settings = self._kit.redis, self._message_id, self._kit.settings
         deadline_ms = await insist(message_id, lambda: waiting.now_ms(redis))
         deadline_ms += int(settings.tool_wait_seconds * 1000)
         asks = [Ask(call.tool_call_id, needs, call.asked, deadline_ms) for call, needs in asked]
@@ -127,11 +136,7 @@ class Calls:
                 redis, message_id, token=token, asks=asks, life_seconds=life_seconds
             ),
         )
-        for call, needs in asked:
-            call.waits, call.started = needs, False
-            self._waits[call.tool_call_id] = call
-            if call.tool_call_id in anew:
-                self._writer.put(ToolWaiting(call.tool_call_id, call.name, needs))
+        self._asked_under = token
 
     async def _start(self, calls: list[CallState]) -> None:
         """Start tools, once the log says that they are started."""
@@ -185,6 +190,10 @@ class Calls:
     async def _hear(self) -> bool:
         """Take the answers that came; False where there were none."""
         redis, message_id = self._kit.redis, self._message_id
+        if self._asked_under != self._attempt.claim.token:
+            # Redis lost a part of the message, and may have lost this too.
+            waits = self._waits.values()
+            await self._note_asks([(call, call.waits) for call in waits if call.waits is not None])
         call_ids = list(self._waits)
         await insist(message_id, lambda: waiting.expire(redis, message_id, call_ids))
         given = await insist(message_id, lambda: waiting.answers(redis, message_id))

@@ -6,6 +6,7 @@ import logging
 import math
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Final
@@ -28,6 +29,7 @@ from rejoin.worker.calls import Known
 from rejoin.worker.failures import INTERNAL, exhausted
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
+from rejoin.worker.writer import Writer
 
 _FRESH_SHARE: Final = 1 / 3  # of a lease; the rest is for the claim's way to Redis
 _WENT_BACK_SECONDS: Final = 0.2  # a log that goes back again and again must not spin
@@ -73,8 +75,8 @@ class Run:
         self._stoppable = Stoppable()
         self._seen_attempt = 0
         self._token = ""
-        self._last: log.Batch | None = None  # the end, as this run wrote it
         self._answered: Answer | None = None  # of the newest attempt
+        self._writer: Writer | None = None  # of the newest attempt
         self._known = Known(set(), {})
         self._due_ms = 0  # when a parked message's job is due
 
@@ -113,7 +115,7 @@ class Run:
         await self._see_to_the_job(outcome)
 
     async def _attempt(self) -> Outcome:
-        self._token, self._answered = secrets.token_hex(8), None
+        self._token, self._answered, self._writer = secrets.token_hex(8), None, None
         try:
             with self._kit.openings:
                 attempt = await begin(
@@ -147,7 +149,7 @@ class Run:
         finally:
             claim = answer.attempt.claim
             self._seen_attempt, self._token = claim.attempt, claim.token
-            self._last = answer.attempt.writer.last
+            self._writer = answer.attempt.writer
 
     async def _answer(self, answer: Answer) -> Outcome:
         attempt = answer.attempt
@@ -228,14 +230,16 @@ class Run:
         async def finish() -> None:
             nonlocal tries
             tries += 1
-            if tries > 1 and self._last is not None:
+            last = self._writer.last if self._writer is not None else None
+            if tries > 1 and last is not None:
                 # Redis was away, and may be back without the end: nobody has passed the turn then.
                 with contextlib.suppress(LogEnded):
-                    await log.append(self._kit.redis, self._last)
+                    await log.append(self._kit.redis, last)
             await self._aftermath()
 
         try:
-            await insist(self.message_id, finish)
+            while not await self._finished(finish):
+                pass
         except MessageMissing:
             return Outcome.LATER
         except LogWentBack:
@@ -245,6 +249,21 @@ class Run:
         except LogRefused:
             return Outcome.LEFT
         return Outcome.ENDED
+
+    async def _finished(self, finish: Callable[[], Awaitable[None]]) -> bool:
+        """See to what follows the end; False: Redis had lost the end, and it is written again."""
+        writer = self._writer
+        try:
+            await insist(self.message_id, finish)
+        except LogWentBack:
+            if writer is None or writer.last is None:
+                raise
+            try:
+                await writer.finish_again()
+            finally:
+                self._seen_attempt, self._token = writer.claim.attempt, writer.claim.token
+            return False
+        return True
 
     async def _aftermath(self) -> None:
         await aftermath(

@@ -136,8 +136,9 @@ async def test_a_job_that_is_done_is_no_lost_lease(
 
 @pytest.mark.parametrize("lost", ["all", "tail", "claim", "record"])
 async def test_a_log_that_went_back_is_written_anew_with_the_exact_text(
-    clean_redis_url: str, redis: Redis, lost: str
+    clean_redis_url: str, redis: Redis, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rejoin.worker.story.MOST_BYTES", 0)  # so that nothing is told again
     gate = asyncio.Event()
     first = [*texts("half ", "of "), gate, *texts("it"), SILENCE]
     provider = ScriptedProvider(first, answer("the ", "whole"))
@@ -186,6 +187,7 @@ async def test_a_record_attempts_behind_its_log_is_caught_up_with_at_once(
 async def test_a_stop_while_the_log_is_taken_up_again_is_heeded(
     redis: Redis, reason: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rejoin.worker.story.MOST_BYTES", 0)  # so that nothing is told again
     gate = asyncio.Event()
     provider = ScriptedProvider([*texts("one"), gate, *texts("two"), SILENCE])
     kit = kit_for(redis, provider)

@@ -27,7 +27,9 @@ if attempt < owned or (attempt == owned and r[2] ~= ARGV[2]) then
 end
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local follows = not last and first == 0
-if last then
+if not last then
+  bytes = 0 -- what was there is lost
+else
   local at, sequence = string.match(last[1], '(%d+)-(%d+)')
   follows = (first == 0 and tonumber(at) < attempt)
     or (tonumber(at) == attempt and tonumber(sequence) == first - 1)
