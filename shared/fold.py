@@ -100,6 +100,7 @@ class Message:
             case "usage" | "retry":
                 self._to_call = False
                 self._break_off(event.private.get("usage"))
+                self._hear_late(event.private.get("late"))
             case "data" | "tool_start" | "tool_result" | "tool_error":
                 self._note_shown(event.private)
         self.kept.append(event)
@@ -195,6 +196,16 @@ class Message:
         """Take what the worker of the last attempt says elsewhere: what no entry tells of yet."""
         self._to_call = False
         self._break_off(used)
+
+    def _hear_late(self, told: object) -> None:
+        """Take what workers told of attempts that had been lost to them, instead of any guess."""
+        numbers = [str(attempt["attempt"]) for attempt in self.attempts]
+        for number, used in told.items() if isinstance(told, dict) else ():
+            if number in numbers:
+                place = numbers.index(number)
+                self.calls = [call for call in self.calls if call.attempt != place]
+                self.calls.append(Call(place, used, 0, 0))
+                self.unseen = [other for other in self.unseen if other != place]
 
     def lose(self) -> None:
         """Take the last attempt as lost: a call that it was to make is among `unseen` now."""

@@ -17,8 +17,12 @@ _NOTHING: Final = Usage()
 
 
 class Unseen(NamedTuple):
-    """A call that was lost before it gave anything: its model, `provider/name`, and about when."""
+    """A call that was lost before it gave anything: its attempt, model and about when.
 
+    The model is `provider/name`.
+    """
+
+    attempt: int
     model: str
     at: datetime | None
 
@@ -33,15 +37,20 @@ def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
     return _sum_of(message, [*message.all_calls, *_unseen(message)], request)
 
 
-def seen_of(message: Message, request: StoredRequest | None) -> Usage | None:
-    """Return the same without the calls of `message.unseen`."""
-    return _sum_of(message, message.all_calls, request)
+def seen_of(message: Message, request: StoredRequest | None) -> dict[int, Usage | None]:
+    """Return the same by attempts, by their numbers, without the calls of `message.unseen`."""
+    used = _by_attempt(message, message.all_calls, request)
+    numbers = (int(str(attempt["attempt"])) for attempt in message.attempts)
+    return dict(zip(numbers, used, strict=True))
 
 
 def unseen_of(message: Message) -> list[Unseen]:
     """Return the calls that were lost before they gave anything; an agent may have made none."""
     attempts = (message.attempts[place] for place in message.unseen)
-    calls = (Unseen(str(one["model"]), _time(one["started_at"])) for one in attempts)
+    calls = (
+        Unseen(int(str(one["attempt"])), str(one["model"]), _time(one["started_at"]))
+        for one in attempts
+    )
     return [call for call in calls if not catalogue.is_agent(call.model)]
 
 
@@ -61,13 +70,16 @@ def take_over(
     tells of, as its worker says, and what a call used that it left in the log, as counted here.
     """
     handed = found.handed
-    last = message.attempts[-1]["attempt"] if message.attempts else None
-    if handed is not None and last == handed.attempt:
-        message.hear(dict(handed.used))
-        return Usage(**handed.used), None  # type: ignore[arg-type]  # as a worker wrote it
+    last = int(str(message.attempts[-1]["attempt"])) if message.attempts else 0
     lost = _sum_of(message, message.left, request)
-    message.lose()
-    return None, lost
+    if handed is None or handed.attempt < last:
+        message.lose()
+        return None, lost
+    used = Usage(**handed.used)  # type: ignore[arg-type]  # as a worker wrote it
+    if handed.attempt > last and lost is not None:  # of which nothing was written
+        used = total(lost, used)
+    message.hear(asdict(used))
+    return used, None
 
 
 def attempts_of(

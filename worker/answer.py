@@ -1,7 +1,11 @@
 """The loop of a run: a model call, the tools that it calls, the next model call, to the end."""
 
+import contextlib
+from collections.abc import Mapping
 from typing import Final
 
+from rejoin.shared import late_usage
+from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.events import Done, Failed, FinishReason, Step, Usage
 from rejoin.shared.request import shown_chars
 from rejoin.worker.asking import Asking
@@ -41,6 +45,16 @@ class Answer:
         """Return what its calls used beyond what the log tells of, which the caller notes."""
         self._count_unseen()
         return self._asking.bill.tell() or _NOTHING
+
+    async def tell_late(self) -> None:
+        """Tell whoever has the message by now what the calls of this attempt used in all.
+
+        Raises:
+            LogUnavailable: Redis is away; a repeat is safe.
+        """
+        claim, used = self.attempt.claim, self._asking.bill.present or _NOTHING
+        message_id = self.attempt.record.message_id
+        await late_usage.tell(self._kit.redis, message_id, claim.attempt, used)
 
     async def run(self) -> Waiting | None:
         """Go on until the message has ended; or return what it waits for, without a worker.
@@ -134,12 +148,18 @@ class Answer:
         if reason is FinishReason.TOOL_CALLS:  # it says so, and calls none
             reason = FinishReason.STOP
         bill, used = self._asking.bill, call.usage
+        late = await self._hear_late()
         others = bill.untold
         bill.add(used)
         note = step_note(used, call.model, call.thinking)
         step = Finished(Step(call.number, reason), note)
         await self.attempt.end(
-            bill.spent, self._done(reason), text_chars=self._text_chars, step=step, unstepped=others
+            bill.spent,
+            self._done(reason),
+            text_chars=self._text_chars,
+            step=step,
+            unstepped=others,
+            late=late,
         )
 
     async def _close(self, called: Called, reason: FinishReason) -> None:
@@ -162,6 +182,7 @@ class Answer:
         """End the message, and the calls that are open with it."""
         asking = self._asking
         self._count_unseen()
+        late = await self._hear_late()
         usage = asking.bill.spent
         if usage is None and isinstance(end, Done):
             usage = _NOTHING
@@ -174,8 +195,18 @@ class Answer:
             text_chars=self._text_chars,
             step=step,
             unstepped=asking.bill.untold,
+            late=late,
             open_calls=open_calls,
         )
+
+    async def _hear_late(self) -> Mapping[int, Usage]:
+        """Take what other workers told of attempts that were theirs; without Redis, nothing."""
+        if not self.attempt.earlier:
+            return {}
+        with contextlib.suppress(LogUnavailable):
+            told = await late_usage.told(self._kit.redis, self.attempt.record.message_id)
+            return self._asking.bill.correct(told)
+        return {}
 
     def _count_unseen(self) -> None:
         """Count what earlier workers lost unseen, where no call says better what it was shown."""

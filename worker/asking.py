@@ -57,7 +57,7 @@ class Asking:
         self, kit: Kit, attempt: Attempt, stoppable: Stoppable, offered: Offered, known: Known
     ) -> None:
         self.attempt = attempt
-        self.bill = Bill(attempt.spent, attempt.unseen)
+        self.bill = Bill(attempt.earlier, attempt.unseen)
         self.call: Step | None = None
         self._kit = kit
         self._stoppable = stoppable
@@ -114,7 +114,9 @@ class Asking:
             # One that is left alone is better than none, once the others have failed.
             self._others = [*left[choice.place + 1 :], *passed]
             if reason or choice.reason is not None:
-                await self._begin_again(model, reason or choice.reason or "")
+                why = reason or choice.reason or ""
+                _log.info("message %s: %s goes on (%s)", self._message_id, model, why)
+                await self._begin_again(model, why)
             asked = await self._ask(model, choice)
             if not isinstance(asked, Failed):
                 self._models = [model, *self._others]
@@ -259,6 +261,7 @@ class Asking:
             used=self.bill.tell(),
             anew=model in self._refused or (self.call is not None and self.call.opened_call),
         )
+        self.bill.begin()
         self.call = None  # what it gave is taken back, or is in the new attempt's progress
         if self.attempt.claim.cancel_asked:
             # The text so far stays, and another model's must not be joined to it.

@@ -1,7 +1,7 @@
 """One attempt at a message: its claim, its first events, its last ones."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from rejoin.shared import claiming, record
@@ -46,8 +46,9 @@ class Finished(NamedTuple):
 class Attempt:
     """An attempt that is this worker's: its claim, and the way to its log.
 
-    `before` is what earlier attempts left, and `spent` what they used (None: nothing)
-    without the calls that are `unseen`. `may_claim` raises where the job is another's.
+    `before` is what earlier attempts left, and `spent` what they used (None: nothing). `earlier`
+    has that by their numbers, without the calls that are `unseen`. `may_claim` raises where the job
+    is another's.
     """
 
     record: Record
@@ -55,6 +56,7 @@ class Attempt:
     writer: Writer
     before: Takeover
     spent: Usage | None
+    earlier: Mapping[int, Usage | None] = field(default_factory=dict)
     unseen: Sequence[Unseen] = ()
     may_claim: Callable[[], Awaitable[None]] | None = None
 
@@ -71,19 +73,21 @@ class Attempt:
         text_chars: int,
         step: Finished | None = None,
         unstepped: Usage | None = None,
+        late: Mapping[int, Usage] | None = None,
         open_calls: Iterable[CallState] = (),
     ) -> None:
         """Write the message's last events; a cancel that came first makes it a cancelled end.
 
         `step` is the last finished one, where there is one: it and the end are one append, so
         that a later attempt finds both or neither. `unstepped` is what this attempt's other
-        calls used, as far as its worker knows. `open_calls` are closed, each with a `tool_error`.
+        calls used, as far as its worker knows, and `late` what other workers told of theirs.
+        `open_calls` are closed, each with a `tool_error`.
 
         Raises:
             LogRefused: the log takes no more of this attempt.
         """
         left = list(open_calls)
-        bill: list[Entry] = [(usage or Usage(), usage_note(unstepped))]
+        bill: list[Entry] = [(usage or Usage(), usage_note(unstepped, late))]
         billed = bill if usage is not None else []
         cancelled = Done(FinishReason.CANCELLED, text_chars)
         await self.writer.finish(
@@ -122,9 +126,10 @@ async def begin(
     claimed since. Without it, `conversation_id` is the message's, where the caller knows it, and
     `may_claim`, asked before every try, raises where the job is another's; it is asked too before
     the log is opened again, should Redis lose a part of it. `model` and `reason` are
-    told by the `reset` (None: the one that goes on, and what the log says: `takeover` or
-    `answered`); `used` is noted in it for later attempts: what the calls of the attempt before used
-    that finished no step. `anew`: the present step begins anew, whatever is to be recovered.
+    told by the `reset` (None: the one that goes on, and what the log says: `takeover`, `answered`
+    or `rate_limited`); `used` is noted in it for later attempts: what the calls of the attempt
+    before used that finished no step. `anew`: the present step begins anew, whatever is to be
+    recovered.
 
     Raises:
         MessageMissing: there is no such message (any more).
@@ -189,9 +194,12 @@ async def begin(
         lost=lost,
     )
     writer.open(first_events)
-    spent = spent_of(message, request) if to_end else seen_of(message, request)
-    unseen = () if to_end else unseen_of(message)
-    return Attempt(found.record, request, writer, before, spent, unseen, may_claim)
+    spent, earlier = spent_of(message, request), seen_of(message, request)
+    unseen = [] if to_end else unseen_of(message)
+    if not message.attempts and held is None and used is None:
+        # Nothing was written, Redis was away, and the runs that were lost had called meanwhile.
+        unseen = [Unseen(claim.attempt, found.record.model, None)] * claim.lost_runs
+    return Attempt(found.record, request, writer, before, spent, earlier, unseen, may_claim)
 
 
 def _reason_of(before: Takeover) -> str:

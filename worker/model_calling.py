@@ -61,8 +61,11 @@ class ModelCalling:
                 raise
             self._stoppable.forgive()
             raise error from stopped
-        except (ProviderError, LogRefused):
+        except ProviderError:
             self._spend(call, refused=not call.got)
+            raise
+        except LogRefused:
+            self._spend(call)
             raise
         except Exception:  # noqa: BLE001  an adapter's defect ends its message alone
             _log.exception("message %s: the adapter of %s failed", attempt.record.message_id, model)

@@ -75,8 +75,8 @@ class Run:
         self._stoppable = Stoppable()
         self._seen_attempt = 0
         self._token = ""
-        self._answered: Answer | None = None  # of the newest attempt
         self._writer: Writer | None = None  # of the newest attempt
+        self._answered: Answer | None = None  # the same
         self._known = Known(set(), {})
         self._due_ms = 0  # when a parked message's job is due
 
@@ -115,7 +115,7 @@ class Run:
         await self._see_to_the_job(outcome)
 
     async def _attempt(self) -> Outcome:
-        self._token, self._answered, self._writer = secrets.token_hex(8), None, None
+        self._token, self._writer, self._answered = secrets.token_hex(8), None, None
         try:
             with self._kit.openings:
                 attempt = await begin(
@@ -295,6 +295,8 @@ class Run:
                 if found is not None and found.ended:
                     with contextlib.suppress(LogWentBack):
                         await insist(message_id, self._aftermath)
+                elif found is not None and self._answered is not None:
+                    await insist(message_id, self._answered.tell_late)
 
 
 def _handed(answer: Answer) -> record.Handed:

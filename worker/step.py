@@ -85,7 +85,8 @@ class Step:
     @property
     def got(self) -> bool:
         """Whether the provider gave anything of it, which it bills."""
-        return self.gave or self.called or bool(self.working_chars)
+        unseen = self.working_chars or (self.seam is not None and self.seam.dropped)
+        return self.gave or self.called or bool(unseen)
 
     @property
     def called(self) -> bool:

@@ -150,6 +150,12 @@ def private_note(note: Mapping[str, object]) -> bytes:
     return json.dumps(dict(note), separators=(",", ":")).encode() if note else b""
 
 
-def usage_note(usage: Usage | None) -> bytes:
-    """What a `usage` entry tells later attempts alone: what the calls that it sums up used."""
-    return b"" if usage is None else f'{{"usage":{usage.json()}}}'.encode()
+def usage_note(usage: Usage | None, late: Mapping[int, Usage] | None = None) -> bytes:
+    """What a `usage` entry tells later attempts alone: what the calls that it sums up used.
+
+    `late`: what other workers told of their attempts, by number, after they had lost them.
+    """
+    note: dict[str, object] = {} if usage is None else {"usage": json.loads(usage.json())}
+    if late:
+        note["late"] = {str(attempt): json.loads(used.json()) for attempt, used in late.items()}
+    return private_note(note)

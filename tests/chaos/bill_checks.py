@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
@@ -11,31 +12,39 @@ from tests.chaos.senders import Message
 from tests.support.sse_reader import SseFrame
 
 MOST_APART: Final = 0.02  # where something had to be guessed, in the sum over all of a run
+RECONNECT_SECONDS: Final = 2.0  # until a worker has written what waited for Redis
 _BILLED: Final = "openai/"
 _NAMES: Final = ("input_tokens", "output_tokens")
+_CODES: Final = frozenset({"takeover", "answered", "cancelled", "log_lost"})
+
+
+class Kind(StrEnum):
+    """How well a bill can be known."""
+
+    EXACT = "exact"  # every answer's usage was sent, to a worker that lived
+    GUESSED = "guessed"
+    # What nobody alive has ever seen:
+    BURST = "lost amid a burst"  # a thousand tokens and more that were on their way
+    AWAY = "lost while Redis was away"  # what a worker could not write, and took along
+    STILL = "lost while standing still"  # what was sent to a stopped worker
 
 
 @dataclass(slots=True)
 class Bills:
     """What was compared: messages, and the tokens of those where something was guessed."""
 
-    exact: int = 0
-    guessed: int = 0
-    cut: int = 0  # amid a burst
-    stalled: int = 0  # with a worker that stood still
-    rows: list[str] = field(default_factory=list)  # of what was guessed, for a close look
+    kinds: Counter[Kind] = field(default_factory=Counter)
     ours: Counter[str] = field(default_factory=Counter)
     theirs: Counter[str] = field(default_factory=Counter)
+    rows: list[str] = field(default_factory=list)  # for a close look
 
     def __str__(self) -> str:
         sums = "; ".join(
             f"{name} {self.ours[name]:,} billed, {self.theirs[name]:,} in the ledger"
             for name in _NAMES
         )
-        return (
-            f"{self.exact} exact, {self.guessed} guessed ({sums}), {self.cut} cut amid a burst,"
-            f" {self.stalled} with a worker that stood still"
-        )
+        kinds = ", ".join(f"{self.kinds[kind]} {kind}" for kind in Kind)
+        return f"{kinds} (guessed: {sums})"
 
 
 def wrong_bills(
@@ -43,11 +52,13 @@ def wrong_bills(
     logs: Mapping[str, Sequence[SseFrame]],
     entries: Iterable[Entry],
     bills: Bills,
+    outages: Sequence[tuple[float, float]] = (),
 ) -> Iterator[str]:
     """Say which bills are not what the provider's ledger has; `bills` counts them.
 
-    A bill that says it is exact must be so, and so must that of a message whose every answer was
-    sent with its usage to one worker. All others agree in sum.
+    Where every usage was sent they are the same. Those where something had to be guessed agree in
+    sum, and of what nobody can know no bill has more than there was. `outages` of Redis are in
+    seconds since the epoch.
     """
     by_message = defaultdict[int, list[Entry]](list)
     for entry in entries:
@@ -56,8 +67,8 @@ def wrong_bills(
         own, frames = by_message.pop(message.plan.number, []), logs.get(message.id, ())
         usage = next((frame.data for frame in frames if frame.event == "usage"), None)
         if usage is not None and message.plan.model.startswith(_BILLED):
-            sent = _undisturbed(own, frames)
-            yield from _wrong_bill(message, usage, own, bills, exact=sent or not usage["estimated"])
+            kind = _kind(usage, own, frames, outages)
+            yield from _wrong_bill(message, usage, own, bills, kind)
     for number, strange in by_message.items():
         yield f"the ledger has answers for message {number}, which there is not: {strange}"
     for name, sent_tokens in bills.theirs.items():
@@ -66,38 +77,46 @@ def wrong_bills(
 
 
 def _wrong_bill(
-    message: Message, usage: Mapping[str, object], own: Sequence[Entry], bills: Bills, exact: bool
+    message: Message, usage: Mapping[str, object], own: Sequence[Entry], bills: Bills, kind: Kind
 ) -> Iterator[str]:
     ours = {name: int(str(usage[name])) for name in _NAMES}
     sums = (sum(entry.input for entry in own), sum(entry.output for entry in own))
     theirs = dict(zip(_NAMES, sums, strict=True))
-    if exact:
-        bills.exact += 1
+    bills.kinds[kind] += 1
+    bills.rows.append(f"{kind.name} {ours} {theirs} {message} {own}")
+    if kind is Kind.EXACT:
         if usage["estimated"] or ours != theirs:
             yield f"{message}: billed {usage}, the ledger has {theirs} of {own}"
-        return
-    # What was on its way when a burst was cut, a thousand tokens and more, nobody can know; nor
-    # what is sent to a worker that stands still while another one has its message.
-    cut = any(entry.at_once and entry.left for entry in own)
-    if cut or _overlap(own):
-        bills.cut, bills.stalled = bills.cut + cut, bills.stalled + (not cut)
-        if ours["output_tokens"] > theirs["output_tokens"] * (1 + MOST_APART) + len(own):
-            yield f"{message}: billed {usage}, the ledger has only {theirs} of {own}"
-    else:
-        bills.guessed += 1
-        bills.rows.append(f"{ours} {theirs} {message} {own}")
+    elif kind is Kind.GUESSED:
         bills.ours.update(ours)
         bills.theirs.update(theirs)
+    elif ours["output_tokens"] > theirs["output_tokens"] * (1 + MOST_APART) + len(own):
+        yield f"{message}: billed {usage}, the ledger has only {theirs} of {own}"
 
 
-def _overlap(own: Sequence[Entry]) -> bool:
-    """Whether an answer was still sent when the next one was asked for."""
+def _kind(
+    usage: Mapping[str, object],
+    own: Sequence[Entry],
+    frames: Sequence[SseFrame],
+    outages: Sequence[tuple[float, float]],
+) -> Kind:
+    resets = [frame.data["reason"] for frame in frames if frame.event == "reset"]
+    taken_over = any(reason in _CODES for reason in resets)
+    whole = frames[-1].data.get("finish_reason") == "stop"
+    retried = any(frame.event == "retry" for frame in frames)
+    sent = all(entry.reported or not entry.input for entry in own)
+    if not taken_over and (not usage["estimated"] or (whole and sent and not retried)):
+        return Kind.EXACT
+    if any(entry.at_once for entry in own):
+        return Kind.BURST
+    if any(_overlap(entry, outage) for entry in own for outage in outages):
+        return Kind.AWAY
     by_time = sorted(own, key=lambda entry: entry.began)
-    return any(one.sent > other.began for one, other in pairwise(by_time))
+    if any(one.sent > other.began for one, other in pairwise(by_time)):
+        return Kind.STILL
+    return Kind.GUESSED
 
 
-def _undisturbed(own: Sequence[Entry], frames: Sequence[SseFrame]) -> bool:
-    """Whether each answer came whole to one worker, which stayed to the end."""
-    stayed = all(frame.event != "reset" for frame in frames)
-    ended = frames[-1].data.get("finish_reason") == "stop"
-    return stayed and ended and all(entry.reported or not entry.input for entry in own)
+def _overlap(entry: Entry, outage: tuple[float, float]) -> bool:
+    began, ended = outage
+    return entry.began < ended + RECONNECT_SECONDS and began < entry.sent

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -117,22 +118,31 @@ class Faults:
         )
 
     async def _end_redis(self, end: Callable[[], None], seconds: float) -> None:
-        async with self._redis_lock:
+        async with self._away():
             await asyncio.to_thread(end)
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self._redis.start)
 
     async def _pause_redis(self, seconds: float) -> None:
-        async with self._redis_lock:
+        async with self._away():
             self._redis.pause()
             await asyncio.sleep(seconds)
             self._redis.resume()
 
     async def _fill_redis(self, seconds: float) -> None:
-        async with self._redis_lock:
+        async with self._away():
             await self._command("CONFIG", "SET", "maxmemory", "1mb")
             await asyncio.sleep(seconds)
             await self._command("CONFIG", "SET", "maxmemory", "0")
+
+    @contextlib.asynccontextmanager
+    async def _away(self) -> AsyncIterator[None]:
+        async with self._redis_lock:
+            began = time.time()
+            try:
+                yield
+            finally:
+                self._tally.outages.append((began, time.time()))
 
     async def _kill_clients(self) -> None:
         async with self._redis_lock:

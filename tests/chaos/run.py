@@ -183,7 +183,9 @@ def _check(running: Cluster, run: Run) -> None:
             if message.plan.tools.steps:
                 run.tally.problems += wrong_snapshot(message, frames)
             _count(run.tally, frames)
-        run.tally.problems += wrong_bills(run.messages, logs, run.ledger, run.bills)
+        run.tally.problems += wrong_bills(
+            run.messages, logs, run.ledger, run.bills, run.tally.outages
+        )
     for tail in run.tails:
         if tail.ended:
             run.tally.problems += wrong_tail(tail, logs[tail.message.id])

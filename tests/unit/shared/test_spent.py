@@ -89,7 +89,7 @@ def test_a_message_that_called_nobody_used_nothing(frames: list[Frame]) -> None:
 def test_a_call_that_was_lost_before_it_gave_anything_has_read_its_input() -> None:
     message = fold(log(START, reset(), reset(), Text("1234")))
     assert spent_of(message, REQUEST) == Usage(6, 1, estimated=True)
-    assert seen_of(message, REQUEST) == Usage(2, 1, estimated=True)
+    assert seen_of(message, REQUEST) == {1: None, 2: None, 3: Usage(2, 1, estimated=True)}
     assert [call.model for call in unseen_of(message)] == ["script/x", "script/x"]
     assert guessed(message, []) == {"script/x"}
 
@@ -133,7 +133,7 @@ def test_a_note_of_a_later_attempt_tells_of_what_was_lost_before_it_too() -> Non
 def test_what_a_taker_counted_of_a_lost_call_stands_and_tells_of_no_other() -> None:
     lost = (reset(), f'{{"lost":{REPORTED.json()}}}'.encode())
     message = fold(log(START, reset(), Text("1234"), lost))
-    assert seen_of(message, REQUEST) == REPORTED
+    assert seen_of(message, REQUEST) == {1: None, 2: REPORTED, 3: None}
     assert spent_of(message, REQUEST) == total(REPORTED, Usage(2, estimated=True))
 
 

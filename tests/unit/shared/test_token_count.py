@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,12 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of a machine on which one encoding lies, a small one."""
     small = ENCODINGS["o200k_base"]._replace(digest=hashlib.sha256(LINES).hexdigest())
     monkeypatch.setitem(ENCODINGS, "o200k_base", small)
     file_of(tmp_path, small).write_bytes(LINES)
-    yield {"TIKTOKEN_CACHE_DIR": str(tmp_path)}
+    return {"TIKTOKEN_CACHE_DIR": str(tmp_path)}
 
 
 def file_of(folder: Path, data: Data) -> Path:
