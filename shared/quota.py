@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.rate_limits import Limit, RateLimits
-from rejoin.shared.scripts import Call
+from rejoin.shared.scripts import Argument, Call
+from rejoin.shared.settings_file import Quota
 
 WINDOW_SECONDS: Final = 60.0
 MOST_PARKED_SECONDS: Final = 3600.0  # what asks for more is asked again then
@@ -104,6 +105,17 @@ def key_of(provider: str, environ: Mapping[str, str]) -> str:
     return f"{provider}:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
+def bounds_of(set_up: Quota | None) -> Bounds:
+    """What the settings file says of a provider, None where it says nothing."""
+    if set_up is None:
+        return _UNBOUNDED
+    return Bounds(
+        set_up.requests_per_minute or 0,
+        set_up.tokens_per_minute or 0,
+        set_up.requests_at_once or 0,
+    )
+
+
 async def admit(
     redis: Redis,
     scope: Scope,
@@ -124,7 +136,16 @@ async def admit(
         LogUnavailable: Redis is away; a repeat is safe.
     """
     names = keys.quota(scope.key, scope.name)
-    said = [place, call, caller, tokens, _window_ms(scope), slot_ms, patience_ms, _BELIEVED_MS]
+    said: list[Argument] = [
+        place,
+        call,
+        caller,
+        tokens,
+        _window_ms(scope),
+        slot_ms,
+        patience_ms,
+        _BELIEVED_MS,
+    ]
     with redis_or_away():
         refreshed, reply = await scripts.run_all(
             redis, [_refreshing(scope), Call("quota/admit", names, said)]
@@ -241,7 +262,7 @@ def _standing(refreshed: object, following: Sequence[Place] = ()) -> Standing:
 
 
 def _refreshing(scope: Scope) -> Call:
-    said = [scope.name, _window_ms(scope), *scope.bounds, _LIFE_SECONDS * 1000]
+    said: list[Argument] = [scope.name, _window_ms(scope), *scope.bounds, _LIFE_SECONDS * 1000]
     return Call("quota/refresh", keys.quota(scope.key, scope.name), said)
 
 

@@ -22,7 +22,7 @@ from rejoin.shared.catalogue import is_agent
 from rejoin.shared.errors import LogUnavailable, ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.shared.providers import REGISTRY
-from rejoin.shared.quota import Bounds, Scope, Standing
+from rejoin.shared.quota import Scope, Standing
 from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings_file import Quota
 
@@ -261,7 +261,7 @@ class Admission:
             unbounded = provider not in _PROVIDERS or (provider in _UNKNOWN and set_up is None)
             if not (is_agent(model) or unbounded):
                 key = quota.key_of(provider, self._environ)
-                scope = Scope(key, scope_name, bounds_of(set_up), self._window_seconds)
+                scope = Scope(key, scope_name, quota.bounds_of(set_up), self._window_seconds)
                 # A server without keys has no limits to tell of in its headers.
                 heard = not self._environ.get(f"{provider.upper()}_API_KEY")
                 self._known[at] = Known(scope, bounded=set_up is not None, heard=heard)
@@ -326,17 +326,6 @@ class Admission:
 def _release(known: Known) -> None:
     if known.probe is not None:
         known.probe.set()
-
-
-def bounds_of(set_up: Quota | None) -> Bounds:
-    """What the settings file says of a provider, None where it says nothing."""
-    if set_up is None:
-        return Bounds()
-    return Bounds(
-        set_up.requests_per_minute or 0,
-        set_up.tokens_per_minute or 0,
-        set_up.requests_at_once or 0,
-    )
 
 
 def tokens_of(chars: int, max_tokens: int | None) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -18,11 +19,12 @@ from rejoin.client.commands import (
     database_check,
     installation,
     process_checks,
+    quota_check,
     redis_binaries,
 )
 from rejoin.client.commands.embedded import EmbeddedRedis
 from rejoin.client.commands.watching import server_url
-from rejoin.shared import redis_check
+from rejoin.shared import redis_check, settings_file
 from rejoin.shared.catalogue import check_model, providers
 from rejoin.shared.errors import RejoinError, SettingsError
 from rejoin.shared.redis_check import Finding, Grade
@@ -81,7 +83,7 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
         async for found in _with_embedded(settings):
             yield found
     else:
-        async for found in _with_redis(settings.redis_url):
+        async for found in _with_redis(settings.redis_url, settings):
             yield found
     async for found in _own_code(settings):
         yield found
@@ -90,7 +92,7 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
         yield found
 
 
-async def _with_redis(url: str) -> AsyncIterator[Found]:
+async def _with_redis(url: str, settings: Settings) -> AsyncIterator[Found]:
     """Look at the Redis that is named, at who works with it, and at what they noted there."""
     for finding in await redis_check.look(url):
         yield "redis", finding
@@ -98,6 +100,10 @@ async def _with_redis(url: str) -> AsyncIterator[Found]:
         yield found
     async for found in cooling_check.look(url):
         yield found
+    with suppress(SettingsError):  # which the worker tells of
+        quotas = settings_file.load(settings.settings_file).quota
+        async for found in quota_check.look(url, quotas):
+            yield found
 
 
 async def _with_embedded(settings: Settings) -> AsyncIterator[Found]:

@@ -1,10 +1,10 @@
-"""Each adapter tells what its provider's headers say of the limits, with an answer and a refusal."""
+"""Each adapter tells what the headers say of its key's limits, with an answer and a refusal."""
 
 import pytest
 
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.rate_limits import Limit
-from rejoin.worker.providers.base import LimitsChunk, ModelRequest, Provider, TextChunk, Turn
+from rejoin.worker.providers.base import Chunk, LimitsChunk, ModelRequest, Provider, TextChunk, Turn
 from rejoin.worker.providers.registry import FACTORIES
 from tests.support.limited_provider import LimitedProvider
 
@@ -22,17 +22,19 @@ def opened(server: LimitedProvider, monkeypatch: pytest.MonkeyPatch) -> Provider
     return FACTORIES[server.wire]()
 
 
+async def called(provider: Provider) -> list[Chunk]:
+    async with provider.stream(REQUEST) as chunks:
+        return [chunk async for chunk in chunks]
+
+
 async def test_limits_come_before_anything_else_and_with_a_429(
     wire: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with LimitedProvider(wire, requests=1, window_seconds=60) as server:
         provider = opened(server, monkeypatch)
-        async with provider.stream(REQUEST) as chunks:
-            got = [chunk async for chunk in chunks]
+        got = await called(provider)
         with pytest.raises(ProviderError) as refused:
-            async with provider.stream(REQUEST) as chunks:
-                async for _ in chunks:
-                    pass
+            await called(provider)
         await provider.aclose()
     assert refused.value.retry_after_seconds is not None
     if wire == "ollama":  # it has no limits to tell of

@@ -31,10 +31,12 @@ async def test_all_of_many_messages_end_well_within_the_limit(
     clean_redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with LimitedProvider(requests=LIMIT, window_seconds=WINDOW) as server:
-        async with workers_of(clean_redis_url, server, monkeypatch, 4, quota=quota, max_jobs=75):
-            ids = [await post(redis, model="openai/m") for _ in range(MESSAGES)]
-            await until(lambda: all_ended(redis), within=40, every=0.1)
+    async with (
+        LimitedProvider(requests=LIMIT, window_seconds=WINDOW) as server,
+        workers_of(clean_redis_url, server, monkeypatch, 4, quota=quota, max_jobs=75),
+    ):
+        ids = [await post(redis, model="openai/m") for _ in range(MESSAGES)]
+        await until(lambda: all_ended(redis), within=40, every=0.1)
     await answered(redis, ids)
     assert len(server.taken) == MESSAGES
     assert len({one.worker for one in server.taken}) == 4
