@@ -226,10 +226,10 @@ async def test_a_text_that_waits_to_be_told_from_a_repetition_goes_out_before_a_
     clean_redis_url: str, redis: Redis
 ) -> None:
     provider = ScriptedProvider(
-        [*texts("one two"), BROKE], calling(call("a"), words="one tw"), answer(" three")
+        [*texts("one two"), BROKE], calling(call("a"), call("b"), words="one tw"), answer(" three")
     )
     frames = await run(clean_redis_url, redis, provider, tools=["look"], kit_tools=[PlainTool()])
-    assert names(frames)[:5] == ["start", "text", "reset", "text", "tool_call"]
+    assert names(frames)[:6] == ["start", "text", "reset", "text", "tool_call", "tool_call"]
     assert_said(frames, "one twoone tw three")
 
 
