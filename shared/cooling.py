@@ -107,8 +107,11 @@ async def left_alone(redis: Redis) -> dict[str, Cooling]:
     now_ms = seconds * 1000 + micros // 1000
     cooling = {}
     for model, told in found.items():
-        until, _, trial_until, _, reason = told.decode().split(" ")
-        until_ms = max(int(until), int(trial_until))
+        try:
+            until, _, trial_until, _, reason = told.decode().split(" ")
+            until_ms = max(int(until), int(trial_until))
+        except ValueError:
+            continue  # of another version
         if until_ms > now_ms:
             cooling[model.decode()] = Cooling(until_ms, reason)
     return cooling

@@ -164,3 +164,16 @@ async def test_a_redis_that_is_away_is_said() -> None:
         for call in calls:
             with pytest.raises(LogUnavailable):
                 await call
+
+
+@pytest.mark.parametrize("told", ["", "x", "1 2 3", '{"until": 1}'])
+async def test_what_another_version_wrote_counts_as_nothing(any_redis: Redis, told: str) -> None:
+    await cooling.fail(any_redis, B, DOWN)
+    await cast(Awaitable[int], any_redis.hset(keys.COOLING, A, told))
+    assert (await cooling.choose(any_redis, "m1", [A, B])).place == 0
+    assert set(await cooling.left_alone(any_redis)) == {B}
+    await cooling.fail(any_redis, A, DOWN)
+    assert set(await cooling.left_alone(any_redis)) == {A, B}
+    await cast(Awaitable[int], any_redis.hset(keys.COOLING, A, told))
+    await cooling.clear(any_redis, A, 1)
+    assert (await cooling.choose(any_redis, "m1", [A, B])).known.keys() == {B}

@@ -9,26 +9,26 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local values = redis.call('HMGET', KEYS[1], unpack(ARGV, 4))
 local reply = {0, 0}
 for place, value in ipairs(values) do
-  local untold, wait, trial, of, reason = '0', '0', '0', '-', ''
+  local ends, wait, trial, of, reason = '0', '0', '0', '-', ''
   if value then
-    untold, wait, trial, of, reason = string.match(value, '^(%d+) (%d+) (%d+) (%S+) (%S+)$')
-    if now >= untold + ARGV[3] then
-      untold, reason = '0', ''
+    local told = {string.match(value, '^(%d+) (%d+) (%d+) (%S+) (%S+)$')}
+    if told[1] and now < told[1] + ARGV[3] then
+      ends, wait, trial, of, reason = unpack(told)
     end
   end
   if reply[1] == 0 then
     if reason == '' then
       reply[1] = place
-    elseif now >= tonumber(untold) and (now >= tonumber(trial) or of == ARGV[1]) then
+    elseif now >= tonumber(ends) and (now >= tonumber(trial) or of == ARGV[1]) then
       reply[1], reply[2] = place, 1
       if of ~= ARGV[1] or now >= tonumber(trial) then
-        local ends = string.format('%.0f', now + ARGV[2])
+        local trial_ends = string.format('%.0f', now + ARGV[2])
         redis.call('HSET', KEYS[1], ARGV[place + 3],
-          table.concat({untold, wait, ends, ARGV[1], reason}, ' '))
+          table.concat({ends, wait, trial_ends, ARGV[1], reason}, ' '))
       end
     end
   end
-  reply[#reply + 1] = untold
+  reply[#reply + 1] = ends
   reply[#reply + 1] = reason
 end
 return reply

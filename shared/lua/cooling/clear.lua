@@ -6,7 +6,7 @@ local value = redis.call('HGET', KEYS[1], ARGV[1])
 if not value then
   return 1
 end
-if tonumber(string.match(value, '^%d+')) > tonumber(ARGV[2]) then
+if (tonumber(string.match(value, '^%d+')) or 0) > tonumber(ARGV[2]) then
   return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])

@@ -10,7 +10,7 @@ local ends, wait, trial, of, reason = 0, 0, '0', '-', ARGV[2]
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if value then
   local told = {string.match(value, '^(%d+) (%d+) (%d+) (%S+) (%S+)$')}
-  if now < told[1] + ARGV[6] then
+  if told[1] and now < told[1] + ARGV[6] then
     ends, wait = tonumber(told[1]), tonumber(told[2])
     if now < ends then
       trial, of, reason = told[3], told[4], told[5]
@@ -19,7 +19,7 @@ if value then
 elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[7]) then
   local all, oldest, least = redis.call('HGETALL', KEYS[1]), nil, nil
   for at = 1, #all, 2 do
-    local until_then = tonumber(string.match(all[at + 1], '^%d+'))
+    local until_then = tonumber(string.match(all[at + 1], '^%d+')) or 0
     if not least or until_then < least then
       oldest, least = all[at], until_then
     end
