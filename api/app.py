@@ -26,7 +26,7 @@ from rejoin.api.fallbacks import check_file
 from rejoin.api.hub import Hub
 from rejoin.api.openapi import openapi
 from rejoin.api.saved_history import SavedHistory
-from rejoin.shared import settings_file
+from rejoin.shared import redis_check, settings_file
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
@@ -94,7 +94,8 @@ class Application:
         try:
             if not self._frugal:
                 await schema.prepare(self.context.database)
-            async with self.context.hub as hub:
+            url = self.context.settings.redis_url or ""
+            async with self.context.hub as hub, redis_check.warned_of(url):
                 with drain_on_signal(hub.drain):
                     self._opened = True
                     yield

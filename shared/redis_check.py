@@ -1,7 +1,10 @@
 """Looks whether a Redis is fit for Rejoin: reachable, new enough, keeping what it is given."""
 
+import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, cast
@@ -15,6 +18,9 @@ OLDEST: Final = (6, 2)
 RECOMMENDED: Final = (7, 0)
 
 _REPLY_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 5.0  # while it is away, which others say
+
+_log = logging.getLogger(__name__)
 
 
 class Grade(StrEnum):
@@ -52,19 +58,41 @@ async def look(url: str) -> list[Finding]:
     One BROKEN finding where it cannot be reached; no finding names a password.
     """
     try:
-        redis = open_redis(url, timeout_seconds=_REPLY_SECONDS, connections=1, retries=0)
+        facts = await _facts_of(url)
     except ValueError as error:
         return [Finding(Grade.BROKEN, f"REJOIN_REDIS_URL is no address: {error}")]
-    try:
-        await cast(Awaitable[object], redis.ping())
-        facts = await _facts(redis)
     except (RedisError, OSError) as error:
         reason = str(error) or type(error).__name__
         mend = "start it, or mend REJOIN_REDIS_URL"
         return [Finding(Grade.BROKEN, f"does not answer: {reason.rstrip('.')}; {mend}")]
-    finally:
-        await redis.aclose()
     return judge(facts)
+
+
+@asynccontextmanager
+async def warned_of(url: str) -> AsyncIterator[None]:
+    """Log once what is not well with the Redis at `url`, when it answers; the block waits for none.
+
+    So that a start says it too: an eviction of running messages, a Redis that keeps nothing.
+    """
+    warning = asyncio.create_task(_warn(url))
+    try:
+        yield
+    finally:
+        warning.cancel()
+        await asyncio.gather(warning, return_exceptions=True)
+
+
+async def _warn(url: str) -> None:
+    while True:
+        try:
+            facts = await _facts_of(url)
+        except (RedisError, OSError, ValueError):
+            await asyncio.sleep(_AGAIN_SECONDS)
+            continue
+        for finding in judge(facts):
+            if finding.grade is not Grade.OK:
+                _log.warning("Redis: %s", finding.sentence)
+        return
 
 
 def judge(facts: Mapping[str, str]) -> list[Finding]:
@@ -75,6 +103,15 @@ def judge(facts: Mapping[str, str]) -> list[Finding]:
         *_memory(facts),
         *_persistence(facts),
     ]
+
+
+async def _facts_of(url: str) -> dict[str, str]:
+    redis = open_redis(url, timeout_seconds=_REPLY_SECONDS, connections=1, retries=0)
+    try:
+        await cast(Awaitable[object], redis.ping())
+        return await _facts(redis)
+    finally:
+        await redis.aclose()
 
 
 async def _facts(redis: Redis) -> dict[str, str]:

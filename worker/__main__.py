@@ -14,7 +14,7 @@ import sys
 import uvloop
 from arq.connections import ArqRedis
 
-from rejoin.shared import catalogue, jobs, prices, settings_file, token_count
+from rejoin.shared import catalogue, jobs, prices, redis_check, settings_file, token_count
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
@@ -124,6 +124,7 @@ async def _serve(
         if agents.names():
             _log.info("agents: %s", ", ".join(agents.names()))
         _log.info("worker %s runs up to %d messages at once", worker_id, settings.max_jobs)
+        await stack.enter_async_context(redis_check.warned_of(url))
         await worker.main()
         _log.info("worker %s has stopped", worker_id)
     await leave()

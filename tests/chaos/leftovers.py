@@ -17,7 +17,7 @@ WITHIN_SECONDS: Final = 4 * LEASE_SECONDS + 14
 QUIET_SECONDS: Final = 2.0
 MOST_CPU: Final = 0.2
 MOST_BYTES: Final = 300 * 1024 * 1024
-_INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.WAKING, keys.UNSAVED}
+INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.WAKING, keys.UNSAVED}
 _OF_A_MESSAGE: Final = re.compile(r"rejoin:\{([0-9a-f-]{36})\}:(record|log|request|answers)")
 
 
@@ -41,7 +41,7 @@ def wrong_keys(client: "redis_py.Redis[bytes]", accepted: set[str]) -> Iterator[
     """Say which keys live for ever or too long, and which messages nobody was told of."""
     for name in sorted(key.decode() for key in client.scan_iter(count=1000)):
         life_ms = client.pttl(name)
-        if name in _INDEXES or life_ms == -2:
+        if name in INDEXES or life_ms == -2:
             continue
         if life_ms == -1:
             yield f"{name} never expires"

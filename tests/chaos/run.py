@@ -13,6 +13,7 @@ from tests.chaos.bill_checks import Bills, wrong_bills
 from tests.chaos.checks import parse_log, wrong_log, wrong_reasoning, wrong_tail
 from tests.chaos.cluster import Cluster, open_doors
 from tests.chaos.faults import Faults
+from tests.chaos.lasting import Lasting
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.leftovers import wrong_keys, wrong_processes, wrong_queue
 from tests.chaos.plan import Plan
@@ -71,11 +72,12 @@ async def _play(running: Cluster, run: Run) -> None:
     ):
         callers = Callers(doors, tally, http)
         faults = Faults(running, doors, tally)
-        waits = Waits(running.redis, tally)
+        waits, lasting = Waits(running.redis, tally), Lasting(running.redis, tally)
         async with (
             _background(faults.watch()),
             _background(_note_lateness(run)),
             _background(waits.watch()),
+            _background(lasting.watch()),
         ):
             lives = []
             for message in run.messages:

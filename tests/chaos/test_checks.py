@@ -2,12 +2,15 @@
 
 import pytest
 
+from rejoin.shared import keys
 from tests.chaos.checks import parse_log, wrong_log, wrong_reasoning, wrong_tail
 from tests.chaos.cluster import Doors
+from tests.chaos.lasting import lasting
 from tests.chaos.plan import Kind, MessagePlan, Reader, TailPlan, make_plan
 from tests.chaos.senders import Message
 from tests.chaos.tails import Tail
 from tests.chaos.tally import Tally
+from tests.support.redis_server import RedisServer
 
 LOG = [
     ("1-0", "start", '{"attempt":1}'),
@@ -96,3 +99,11 @@ def test_a_tail_is_held_to_the_log_from_where_it_began() -> None:
         (problem,) = wrong_tail(a_tail(message, has), frames)
         assert "they part at" in problem
     assert [*wrong_tail(a_tail(message, log, "9-9"), frames)] != []
+
+
+def test_a_key_without_an_expiry_is_found_unless_it_is_an_index(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        client.set("rejoin:expires", "1", px=60_000)
+        client.zadd(keys.QUEUE, {"a": 1})
+        client.mset({f"rejoin:for ever {n}": "1" for n in range(3)})
+        assert lasting(client) == {f"rejoin:for ever {n}" for n in range(3)}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.caller import Caller, assert_whole_log, caller, visible_text
-from tests.support.processes import Stack
+from tests.support.caller import Caller, assert_whole_log, caller, until, visible_text
+from tests.support.processes import Process, Stack, rejoin_stack
+from tests.support.redis_server import RedisServer
 from tests.support.sse_reader import SseFrame, open_tail
 
 TEXT = "a text of which Redis loses something on the way " * 4
@@ -16,11 +17,27 @@ TEXT = "a text of which Redis loses something on the way " * 4
 def lose_newest(client: Any, log: str) -> None:
     """What a failover to a replica that lagged does to a log."""
     ids = [entry_id for entry_id, _ in client.xrevrange(log, count=3)]
-    client.xdel(log, *ids)
+    if ids:
+        client.xdel(log, *ids)
 
 
 def lose_all(client: Any, log: str) -> None:
     client.delete(log)
+
+
+async def text_in_database(api: Caller, stack: Stack, message_id: str) -> str:
+    """The text of an ended message as the database alone has it."""
+    with stack.redis.client() as client:
+
+        async def saved() -> bool:
+            return client.zscore("rejoin:unsaved", message_id) is None
+
+        await until(saved)
+        client.delete(*(f"rejoin:{{{message_id}}}:{name}" for name in ("record", "request", "log")))
+    snapshot = await api.snapshot(message_id)
+    assert snapshot["status"] == "done"
+    text: str = snapshot["text"]
+    return text
 
 
 async def follow(api: Caller, message_id: str, loss: Callable[[], None]) -> list[SseFrame]:
@@ -51,6 +68,44 @@ async def test_lost_events_are_written_again_in_a_new_attempt(
         async with open_tail(api.events(message_id), last_event_id=frames[lost].id) as tail:
             rest = await tail.read_until_end()
         assert visible_text([*frames[: lost + 1], *rest]) == TEXT
+        assert await text_in_database(api, stack, message_id) == TEXT
+
+
+async def test_a_log_lost_again_and_again_is_the_same_for_every_client_and_the_database(
+    stack: Stack,
+) -> None:
+    async with caller(stack.url) as api:
+        message_id = await api.accepted(TEXT, rate=40)
+        log = f"rejoin:{{{message_id}}}:log"
+        async with (
+            open_tail(api.events(message_id)) as one,
+            open_tail(api.events(message_id)) as other,
+        ):
+            with stack.redis.client() as client:
+                for n in range(6):
+                    await one.read_n(4 + 4 * n)
+                    lose_newest(client, log) if n % 3 else lose_all(client, log)
+            tails = [await tail.read_until_end(within=20) for tail in (one, other)]
+        assert [visible_text(frames) for frames in tails] == [TEXT, TEXT]
+        assert visible_text(await api.log(message_id)) == TEXT
+        assert await text_in_database(api, stack, message_id) == TEXT
+
+
+async def test_a_full_memory_costs_no_text(stack: Stack) -> None:
+    async with caller(stack.url) as api:
+        message_id = await api.accepted(TEXT, rate=40)
+        with stack.redis.client() as client:
+            async with open_tail(api.events(message_id)) as tail:
+                await tail.read_n(8)
+                client.config_set("maxmemory", "1")
+                try:
+                    await tail.read_comments(2)
+                finally:
+                    client.config_set("maxmemory", "0")
+                frames = await tail.read_until_end(within=20)
+        assert_whole_log(frames)
+        assert visible_text(frames) == TEXT
+        assert await text_in_database(api, stack, message_id) == TEXT
 
 
 async def test_a_lost_log_begins_again_with_start_and_reset(stack: Stack) -> None:
@@ -88,3 +143,19 @@ async def test_without_wake_tokens_the_poll_still_finds_messages(idle_stack: Sta
         idle_stack.new_worker().start()
         logs = await asyncio.gather(*(api.log(message_id) for message_id in ids))
         assert [visible_text(log) for log in logs] == [f"{n}" for n in range(5)]
+
+
+async def test_every_process_warns_at_its_start_of_a_redis_that_may_lose_messages(
+    own_redis: RedisServer,
+) -> None:
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("appendonly", "no")
+    with rejoin_stack(own_redis) as stack:
+        for process in (stack.apis[0], stack.worker):
+
+            async def said(process: Process = process) -> bool:
+                return "appendonly yes" in process.said()
+
+            await until(said)
+            assert process.said().count("maxmemory-policy allkeys-lru") == 1

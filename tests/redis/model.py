@@ -37,6 +37,8 @@ from rejoin.shared.request import StoredRequest, StoredTurn
 from rejoin.shared.turns import IfBusy
 from rejoin.shared.waiting import Parked
 from rejoin.worker.reaper import Reaper
+from rejoin.worker.story import Story
+from rejoin.worker.story import told as told_of
 from tests.redis.model_waits import Calls, Waits, closing, left_open, new_calls, told
 from tests.support.in_process import kit_for
 from tests.support.messages import (
@@ -72,6 +74,11 @@ class Running:
     last: log.Batch | None = None
     doubt: bool = False  # Redis was away since the end was written
     calls: Calls = field(default_factory=Calls)
+    word: str = ""  # which its texts are made of, whatever its claim is by now
+    story: Story = field(default_factory=Story)
+
+    def __post_init__(self) -> None:
+        self.word = self.word or self.token
 
 
 @dataclass
@@ -372,6 +379,12 @@ class World(Waits):
             running.ended = True
         except LogWentBack:
             assert self.losses, "a log went back by itself"
+            if (
+                running.written
+                and self.rng.random() < 0.6
+                and await self._tell_again(worker, message_id, running)
+            ):
+                return
             seen = running.claim.attempt if running.claim else 0
             ((_, newest),) = await log.newest_of(self.redis, [message_id])
             seen = max(seen, newest.attempt if newest else 0)
@@ -428,7 +441,7 @@ class World(Waits):
             await self._write(message_id, running, asked)
             running.calls = calls
         else:
-            words = [f"{running.token} "] * self.rng.randint(1, 3)
+            words = [f"{running.word} "] * self.rng.randint(1, 3)
             await self._write(message_id, running, words)
 
     async def _see_to_calls(self, message_id: str, running: Running) -> None:
@@ -476,6 +489,8 @@ class World(Waits):
         attempt = running.claim.attempt
         if frames := await log.read_all(self.redis, message_id):
             reset, running.calls = left_open(frames, attempt)
+            after = EventId.parse(reset.after) if reset.after else None
+            running.story = Story(told_of(frames, fold(frames), after))
             return [reset]
         if attempt > 1:
             return [start(message_id, attempt), Reset(None, attempt, MODEL, "takeover")]
@@ -490,6 +505,56 @@ class World(Waits):
         appended = await self._perhaps_again(lambda: log.append(self.redis, sent))
         running.written += len(events)
         running.to_end |= appended.cancel_asked
+        for frame in sent.frames:
+            if frame.name not in ("start", "reset"):
+                running.story.add(frame.data, frame.private)
+
+    async def _tell_again(self, worker: Worker, message_id: str, running: Running) -> bool:
+        """Tell a log again what it lost, as a writer does; False: begin anew.
+
+        As in a worker, the lease is renewed first: another one's run is left alone.
+        """
+        assert running.claim is not None
+        await record.hand_over(self.redis, message_id, running.token)
+        lost = await queue.renew(self.redis, {message_id: running.job}, lease_seconds=LEASE_SECONDS)
+        if lost:
+            _drop(worker, message_id, running)
+            return True
+        token, before = self._token(), running.claim
+        try:
+            running.claim = await self._perhaps_again(
+                lambda: claim(self.redis, message_id, token, seen=before.attempt)
+            )
+        except (LogEnded, MessageMissing):
+            return False
+        self.messages[message_id].claims.add(token)
+        running.token, running.written = token, 0
+        running.to_end |= running.claim.cancel_asked
+        if not await self._is_first(message_id):
+            return False
+        frames = await log.read_all(self.redis, message_id)
+        if frames and frames[-1].id.attempt >= running.claim.attempt:
+            return False
+        attempt = running.claim.attempt
+        opening: list[Event | str] = [
+            start(message_id, attempt),
+            Reset(None, attempt, MODEL, "log_lost"),
+        ]
+        common = 0
+        if frames:
+            left = told_of(frames, fold(frames), frames[-1].id)
+            common = running.story.common_with(left) or 0
+            after = left[common - 1].id if common else None
+            opening = [Reset(str(after) if after else None, attempt, MODEL, "log_lost")]
+        again, _ = running.story.again(common, attempt, len(opening))
+        sent = batch(message_id, running.claim, 0, opening)
+        sent = sent._replace(frames=[*sent.frames, *again])
+        try:
+            await self._perhaps_again(lambda: log.append(self.redis, sent))
+        except (LogEnded, LogWentBack, Fenced):
+            return False
+        running.written = len(sent.frames)
+        return True
 
     async def _end(self, message_id: str, running: Running) -> None:
         if running.to_end:
@@ -587,7 +652,7 @@ class World(Waits):
         writers = attempts_of(frames)
         message = fold(frames)
         assert not message.gap
-        last = writers[max(writers)]
+        last = next((who for _, who in sorted(writers.items(), reverse=True) if who), set())
         if not message.named("tool_call"):
             assert set(message.text.split()) <= last, "text of another attempt stands"
         found = await record.load(self.redis, message_id)
