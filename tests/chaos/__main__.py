@@ -42,6 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.logs is not None:
         (chosen.logs / "problems").write_text("\n".join(run.tally.problems))
         (chosen.logs / "bills").write_text("\n".join(run.bills.rows))
+        times = [
+            f"{name} {at}" for name in ("outages", "pauses") for at in getattr(run.tally, name)
+        ]
+        (chosen.logs / "times").write_text("\n".join(times))
     return int(bool(run.tally.problems))
 
 

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
 from typing import Final
 
 from tests.chaos.ledger import Entry
 from tests.chaos.senders import Message
+from tests.chaos.tally import Tally
 from tests.support.sse_reader import SseFrame
 
 MOST_APART: Final = 0.02  # where something had to be guessed, in the sum over all of a run
@@ -27,6 +27,7 @@ class Kind(StrEnum):
     BURST = "lost amid a burst"  # a thousand tokens and more that were on their way
     AWAY = "lost while Redis was away"  # what a worker could not write, and took along
     STILL = "lost while standing still"  # what was sent to a stopped worker
+    UNHEARD = "cancelled as it was called"  # whether the provider read the call it never answered
 
 
 @dataclass(slots=True)
@@ -52,13 +53,13 @@ def wrong_bills(
     logs: Mapping[str, Sequence[SseFrame]],
     entries: Iterable[Entry],
     bills: Bills,
-    outages: Sequence[tuple[float, float]] = (),
+    tally: Tally,
 ) -> Iterator[str]:
     """Say which bills are not what the provider's ledger has; `bills` counts them.
 
     Where every usage was sent they are the same. Those where something had to be guessed agree in
-    sum, and of what nobody can know no bill has more than there was. `outages` of Redis are in
-    seconds since the epoch.
+    sum, and of what nobody can know no bill has more than there was. `tally` has the times of
+    outages and pauses.
     """
     by_message = defaultdict[int, list[Entry]](list)
     for entry in entries:
@@ -67,7 +68,7 @@ def wrong_bills(
         own, frames = by_message.pop(message.plan.number, []), logs.get(message.id, ())
         usage = next((frame.data for frame in frames if frame.event == "usage"), None)
         if usage is not None and message.plan.model.startswith(_BILLED):
-            kind = _kind(usage, own, frames, outages)
+            kind = _kind(message, usage, own, frames, tally)
             yield from _wrong_bill(message, usage, own, bills, kind)
     for number, strange in by_message.items():
         yield f"the ledger has answers for message {number}, which there is not: {strange}"
@@ -95,28 +96,32 @@ def _wrong_bill(
 
 
 def _kind(
+    message: Message,
     usage: Mapping[str, object],
     own: Sequence[Entry],
     frames: Sequence[SseFrame],
-    outages: Sequence[tuple[float, float]],
+    tally: Tally,
 ) -> Kind:
     resets = [frame.data["reason"] for frame in frames if frame.event == "reset"]
     taken_over = any(reason in _CODES for reason in resets)
     whole = frames[-1].data.get("finish_reason") == "stop"
     retried = any(frame.event == "retry" for frame in frames)
-    sent = all(entry.reported or not entry.input for entry in own)
+    sent = bool(own) and all(entry.reported or not entry.input for entry in own)
     if not taken_over and (not usage["estimated"] or (whole and sent and not retried)):
         return Kind.EXACT
     if any(entry.at_once for entry in own):
         return Kind.BURST
-    if any(_overlap(entry, outage) for entry in own for outage in outages):
+    if not own:
+        return Kind.UNHEARD
+    if any(_overlap(entry, outage) for entry in own for outage in tally.outages):
         return Kind.AWAY
-    by_time = sorted(own, key=lambda entry: entry.began)
-    if any(one.sent > other.began for one, other in pairwise(by_time)):
+    # Whoever wakes up in time tells what it used.
+    late = [pause for pause in tally.pauses if message.ended_at < pause[1] + RECONNECT_SECONDS]
+    if any(_overlap(entry, pause) for entry in own for pause in late):
         return Kind.STILL
     return Kind.GUESSED
 
 
-def _overlap(entry: Entry, outage: tuple[float, float]) -> bool:
-    began, ended = outage
+def _overlap(entry: Entry, during: tuple[float, float]) -> bool:
+    began, ended = during
     return entry.began < ended + RECONNECT_SECONDS and began < entry.sent

@@ -105,9 +105,12 @@ class Faults:
 
     async def _pause(self, process: Process, seconds: float) -> None:
         async with self._broken(process):
+            began = time.time()
             process.pause()
             await asyncio.sleep(seconds)
             process.resume()
+            if process in self._stack.workers:
+                self._tally.pauses.append((began, time.time()))
 
     async def _start(self, process: Process) -> None:
         """Start it and wait until it hears signals, whether Redis is there or not."""

@@ -17,7 +17,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
@@ -33,6 +33,7 @@ from tests.support.provider_script import (
     FAULTS,
     Answer,
     Part,
+    Pause,
     Request,
     choice,
     completion_chunk,
@@ -41,10 +42,12 @@ from tests.support.provider_script import (
     simulated_words,
     sse,
 )
-from tests.support.provider_server import HOST, ProviderServer
+from tests.support.provider_server import HOST, ProviderServer, parts_of
 
 _REFUSALS: Final = "/refusals"
 _LEDGER: Final = "/ledger"
+FIRST_TOKEN_SECONDS: Final = 0.5
+_WELL: Final = 200
 _GO_ON: Final = "[Your answer was cut off."
 
 
@@ -65,7 +68,10 @@ class ChaosProvider(ProviderServer):
         return await super().next_answer(request)
 
     def _noted(self, request: Request) -> Answer:
-        return self._ledger.noting(request, self._answer_to(request))
+        answer = self._answer_to(request)
+        if answer.status == _WELL:
+            answer.parts = _after_a_while(answer.parts)
+        return self._ledger.noting(request, answer)
 
     def _answer_to(self, request: Request) -> Answer:
         model = str(request.json["model"])
@@ -84,6 +90,13 @@ class ChaosProvider(ProviderServer):
         if fault.isdigit():
             return error_answer(int(fault), f"Simulated error {fault}.")
         return Answer(_parts(model, options, step, fault, asked))
+
+
+async def _after_a_while(parts: Iterable[Part] | AsyncIterator[Part]) -> AsyncIterator[Part]:
+    """The parts, after a model's usual time until its first token."""
+    yield Pause(FIRST_TOKEN_SECONDS)
+    async for part in parts_of(parts):
+        yield part
 
 
 class Asked(NamedTuple):

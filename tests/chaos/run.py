@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import httpx
 
+from rejoin.shared.keys import record
 from tests.chaos.bill_checks import Bills, wrong_bills
 from tests.chaos.checks import parse_log, wrong_log, wrong_reasoning, wrong_tail
 from tests.chaos.cluster import Cluster, open_doors
@@ -185,9 +186,8 @@ def _check(running: Cluster, run: Run) -> None:
             if message.plan.tools.steps:
                 run.tally.problems += wrong_snapshot(message, frames)
             _count(run.tally, frames)
-        run.tally.problems += wrong_bills(
-            run.messages, logs, run.ledger, run.bills, run.tally.outages
-        )
+            message.ended_at = float(client.hget(record(message.id), "finished_at") or 0) / 1000
+        run.tally.problems += wrong_bills(run.messages, logs, run.ledger, run.bills, run.tally)
     for tail in run.tails:
         if tail.ended:
             run.tally.problems += wrong_tail(tail, logs[tail.message.id])

@@ -9,6 +9,7 @@ from tests.chaos.bill_checks import Bills, Kind, wrong_bills
 from tests.chaos.ledger import Entry, Ledger, read_ledger
 from tests.chaos.plan import MessagePlan
 from tests.chaos.senders import Message
+from tests.chaos.tally import Tally
 from tests.support.provider_script import Answer, Hold, Request, choice, completion_chunk, sse
 from tests.support.provider_server import parts_of
 from tests.support.sse_reader import SseFrame
@@ -28,17 +29,18 @@ def check(
     *,
     estimated: bool = False,
     events: Sequence[SseFrame] = (),
-    outages: Sequence[tuple[float, float]] = (),
+    ended_at: float = 99.0,
+    tally: Tally | None = None,
 ) -> tuple[list[str], Bills]:
     """What is wrong with one message's bill."""
     plan = MessagePlan(0, 0, "openai/sim?n=0", "hi", "", "", None, None, False, ())
     message, bills = Message(plan), Bills()
-    message.id = "m"
+    message.id, message.ended_at = "m", ended_at
     bill = frame("usage", input_tokens=used[0], output_tokens=used[1], estimated=estimated)
     logs: Mapping[str, list[SseFrame]] = {
         "m": [*events, bill, frame("done", finish_reason="stop")],
     }
-    return list(wrong_bills([message], logs, own, bills, outages)), bills
+    return list(wrong_bills([message], logs, own, bills, tally or Tally())), bills
 
 
 TAKEN_OVER = [frame("reset", reason="takeover")]
@@ -72,17 +74,31 @@ def test_a_guess_without_an_attempt_or_with_one_twice_is_wrong(
 
 
 def test_what_nobody_can_know_is_no_more_than_there_was() -> None:
-    for own, outages, kind in (
-        ([replace(CUT, at_once=True), WHOLE], [], Kind.BURST),
-        (BOTH, [(5.0, 6.0)], Kind.AWAY),
-        ([replace(CUT, sent=12.0), WHOLE], [], Kind.STILL),
+    for own, tally, kind in (
+        ([replace(CUT, at_once=True), WHOLE], Tally(), Kind.BURST),
+        (BOTH, Tally(outages=[(5.0, 6.0)]), Kind.AWAY),
+        (BOTH, Tally(pauses=[(5.0, 60.0)]), Kind.STILL),
     ):
         for output, wrongs in ((110, 0), (150, 0), (200, 1)):
             found, bills = check(
-                (20, output), own, estimated=True, events=TAKEN_OVER, outages=outages
+                (20, output), own, estimated=True, events=TAKEN_OVER, ended_at=20.5, tally=tally
             )
             assert len(found) == wrongs, kind
             assert bills.kinds == {kind: 1}
+
+
+def test_a_worker_that_stood_still_and_woke_in_time_has_told_what_it_used() -> None:
+    tally = Tally(pauses=[(5.0, 12.0)])
+    found, bills = check((10, 100), BOTH, estimated=True, events=TAKEN_OVER, tally=tally)
+    assert found != []
+    assert bills.kinds == {Kind.GUESSED: 1}
+
+
+def test_a_call_that_was_cancelled_as_it_was_made_may_be_billed_its_input() -> None:
+    for output, wrongs in ((0, 0), (1, 1)):
+        found, bills = check((20, output), [], estimated=True)
+        assert len(found) == wrongs
+        assert bills.kinds == {Kind.UNHEARD: 1}
 
 
 def test_an_answer_for_no_message_is_noticed() -> None:

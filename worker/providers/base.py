@@ -60,7 +60,8 @@ class Turn:
 
 
 def _chars(fields: Mapping[str, object]) -> int:
-    return len(json.dumps(dict(fields), ensure_ascii=False))
+    # As it goes over the wire, without spaces.
+    return len(json.dumps(dict(fields), ensure_ascii=False, separators=(",", ":")))
 
 
 @dataclass(frozen=True, slots=True)
