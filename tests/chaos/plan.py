@@ -145,6 +145,7 @@ class Plan:
     pause: float  # seconds between faults
     messages: tuple[MessagePlan, ...]
     faults: tuple[FaultPlan, ...]
+    count: int | None = None  # of messages, where that was asked for
 
 
 def make_plan(
@@ -172,6 +173,7 @@ def make_plan(
         pause,
         messages,
         tuple(_faults(random.Random(f"{seed} faults"), seconds, pause)),
+        count,
     )
 
 

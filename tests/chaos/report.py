@@ -37,10 +37,12 @@ def report(run: Run) -> str:
     if len(problems) > _MOST:
         lines.append(f"and {len(problems) - _MOST} more")
     if problems:
-        minutes = f"{run.plan.seconds / 60:g}"
+        length = f"--minutes {run.plan.seconds / 60:g}"
+        if run.plan.count is not None:
+            length = f"--messages {run.plan.count}"
         lines.append(
             f"FAILED, {len(problems)} things are wrong; again:"
-            f" python -m tests.chaos --minutes {minutes} --seed {run.plan.seed}"
+            f" python -m tests.chaos {length} --seed {run.plan.seed}"
             f" --rate {run.plan.rate:g} --pause {run.plan.pause:g}"
         )
     else:

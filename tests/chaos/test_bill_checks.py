@@ -30,6 +30,7 @@ def check(
     estimated: bool = False,
     events: Sequence[SseFrame] = (),
     ended_at: float = 99.0,
+    enough: int = 1,
     tally: Tally | None = None,
 ) -> tuple[list[str], Bills]:
     """What is wrong with one message's bill."""
@@ -40,7 +41,8 @@ def check(
     logs: Mapping[str, list[SseFrame]] = {
         "m": [*events, bill, frame("done", finish_reason="stop")],
     }
-    return list(wrong_bills([message], logs, own, bills, tally or Tally())), bills
+    wrong = wrong_bills([message], logs, own, bills, tally or Tally(), enough=enough)
+    return list(wrong), bills
 
 
 TAKEN_OVER = [frame("reset", reason="takeover")]
@@ -71,6 +73,12 @@ def test_a_guess_without_an_attempt_or_with_one_twice_is_wrong(
     used: tuple[int, int],
 ) -> None:
     assert check(used, BOTH, estimated=True, events=TAKEN_OVER)[0] != []
+
+
+def test_a_few_guesses_make_no_sum() -> None:
+    found, bills = check((10, 100), BOTH, estimated=True, events=TAKEN_OVER, enough=2)
+    assert found == []
+    assert bills.kinds == {Kind.GUESSED: 1}
 
 
 def test_what_nobody_can_know_is_no_more_than_there_was() -> None:
