@@ -10,6 +10,7 @@ from typing import Final
 from tests.bench.machine import busy_share, description, raise_file_limit
 from tests.bench.plan import Plan, say
 from tests.bench.rows import (
+    admission,
     chunks,
     delivery,
     job_start,
@@ -41,6 +42,7 @@ _ROWS: Final[dict[str, Callable[[Plan], list[Line]]]] = {
     "leases": leases.leases,
     "tool-steps": tool_steps.tool_steps,
     "waiting": waiting.waiting,
+    "admission": admission.admission,
 }
 
 
