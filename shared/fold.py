@@ -97,10 +97,13 @@ class Message:
                 self._end_call(event.private.get("usage"), tells_all=False)
                 self._next_call()
                 self._to_call = event.fields.get("finish_reason") == _TOOL_CALLS
-            case "usage" | "retry":
+            case "usage":
                 self._to_call = False
                 self._break_off(event.private.get("usage"))
                 self._hear_late(event.private.get("late"))
+            case "retry":
+                self._to_call = False
+                self._end_call(event.private.get("usage"))
             case "data" | "tool_start" | "tool_result" | "tool_error":
                 self._note_shown(event.private)
         self.kept.append(event)

@@ -190,7 +190,7 @@ class Step:
     def _text(self, writer: Writer, text: str) -> None:
         if text:
             note = b"" if self.text_chars else self._note()  # two calls less for all but the first
-            self._sample(text)
+            self.sample(text)
             self.text_chars += len(text)
             if self.texts is not None:
                 self.texts.append(text)
@@ -199,7 +199,7 @@ class Step:
     def _reasoning(self, writer: Writer, text: str) -> None:
         if text:
             note = b"" if self.reasoning_chars else self._note()
-            self._sample(text)
+            self.sample(text)
             self.reasoning_chars += len(text)
             writer.put(Reasoning(text), note)
 
@@ -246,6 +246,7 @@ class Step:
             shown["shown_tokens"] = shown_tokens(self.model, self.request)
         return dict(shown)
 
-    def _sample(self, text: str) -> None:
+    def sample(self, text: str) -> None:
+        """Keep the first of what it gives, for its tokens to be counted."""
         if self.text_chars + self.reasoning_chars < token_count.SAMPLE_CHARS:
             self._given.append(text)

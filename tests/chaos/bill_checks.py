@@ -61,8 +61,8 @@ def wrong_bills(
     """Say which bills are not what the provider's ledger has; `bills` counts them.
 
     Where every usage was sent they are the same. Those where something had to be guessed agree in
-    sum, where they are `enough`, and of what nobody can know no bill has more than there was. `tally` has the times of
-    outages and pauses.
+    sum, where they are `enough`, and of what nobody can know no bill has more than there was.
+    `tally` has the times of outages and pauses.
     """
     by_message = defaultdict[int, list[Entry]](list)
     for entry in entries:

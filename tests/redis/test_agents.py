@@ -28,7 +28,7 @@ from rejoin.worker.agents import (
     Turn,
     agent,
 )
-from rejoin.worker.providers.base import FinishChunk, UsageChunk
+from rejoin.worker.providers.base import FinishChunk, UsageChunk, WorkingChunk
 from tests.support.in_process import SCRIPT, until_ended, until_events, worker_on
 from tests.support.logs import data, names
 from tests.support.messages import post, until_true
@@ -158,6 +158,23 @@ async def test_a_models_answer_is_passed_on_and_billed(clean_redis_url: str, red
     (usage,) = data(frames, "usage")
     assert (usage["input_tokens"], usage["output_tokens"], usage["estimated"]) == (200, 40, False)
     assert provider.open == 0
+
+
+async def test_arguments_that_broke_off_in_an_agents_call_are_billed(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    broke = ProviderError("broke", code=FailureCode.PROVIDER_UNAVAILABLE, retryable=True)
+    provider = ScriptedProvider([WorkingChunk(40), broke], answer("so"))
+
+    async def mine(run: Run) -> Words:
+        async with run.model(SCRIPT) as asked:
+            yield await asked.whole()
+
+    frames = await log_of(
+        clean_redis_url, redis, mine, provider, settings={"provider_retries": 2}, text="why?"
+    )
+    (usage,) = data(frames, "usage")
+    assert (usage["output_tokens"], usage["estimated"]) == (11, True)
 
 
 async def test_what_an_agent_used_by_itself_is_billed(clean_redis_url: str, redis: Redis) -> None:

@@ -37,6 +37,7 @@ from rejoin.worker.providers.base import (
     Tool,
     ToolCallChunk,
     UsageChunk,
+    WorkingChunk,
 )
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.step import Step as Call
@@ -174,7 +175,7 @@ class _Reading:
             for last in self._left():
                 yield last
         except ProviderError as error:
-            refused = not self._gave and call.reported is None
+            refused = not (self._gave or call.working_chars) and call.reported is None
             await admitted.refused(error)
             raise
         finally:
@@ -246,11 +247,14 @@ class _Reading:
             case ReasoningChunk():
                 self._begin()
                 return self._thought(self._reasoning.feed(chunk.text))
+            case WorkingChunk():
+                call.working_chars += chunk.chars
             case ThinkingChunk():
                 answer.thinking.append(chunk.block)
             case ToolCallChunk():
                 self._begin()
                 call.call_chars += len(chunk.call.name) + len(dumps(dict(chunk.call.arguments)))
+                call.working_chars = 0  # what was at work is complete
                 answer.calls.append(chunk)
             case UsageChunk():
                 call.reported = chunk
@@ -276,11 +280,13 @@ class _Reading:
                 yield piece
 
     def _said(self, text: str) -> Text | None:
+        self._call.sample(text)
         self._call.text_chars += len(text)
         self._answer.text += text
         return Text(text) if text else None
 
     def _thought(self, text: str) -> Reasoning | None:
+        self._call.sample(text)
         self._call.reasoning_chars += len(text)
         self._answer.reasoning += text
         return Reasoning(text) if text else None

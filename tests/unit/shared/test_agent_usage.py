@@ -42,6 +42,13 @@ def test_a_model_call_that_broke_off_is_counted_from_its_own_words_alone() -> No
     assert (spent.input_tokens, spent.output_tokens, spent.estimated) == (10, 3, True)
 
 
+def test_a_retry_of_another_call_breaks_no_text_off() -> None:
+    again: tuple[str, Fields, None] = ("retry", {"reason": "rate_limited", "in_seconds": 1.0}, None)
+    spent = spent_of(message(text("x" * 6, SHOWN), again, text("x" * 6)), None)
+    assert spent is not None
+    assert (spent.input_tokens, spent.output_tokens) == (10, 3)
+
+
 def test_what_ended_calls_used_is_told_with_any_later_event() -> None:
     for told in (
         text("so", {"usage": USED}),
