@@ -56,6 +56,22 @@ async def test_a_killed_workers_message_is_taken_over(two_workers: Stack, api: C
     await assert_taken_over(api, message_id, frames)
 
 
+async def test_a_killed_workers_message_is_gone_on_with_where_that_is_asked_for(
+    two_workers: Stack, api: Caller
+) -> None:
+    async with api.tailed(TEXT, rate=40, recover="continue") as (message_id, tail):
+        await tail.read_n(6)
+        (await runner_of(two_workers, api, message_id)).kill()
+        frames = await tail.read_until_end(within=20)
+    assert_whole_log(frames)
+    (reset,) = resets(frames)
+    assert reset.data["after"] == frames[frames.index(reset) - 1].id
+    # Not a word is taken back, and none comes twice.
+    assert "".join(frame.data["text"] for frame in frames if frame.event == "text") == TEXT
+    assert frames[-1].data == {"finish_reason": "stop", "text_chars": len(TEXT)}
+    assert (await api.snapshot(message_id))["text"] == TEXT
+
+
 async def test_the_silence_is_no_longer_than_the_lease_and_a_second(
     two_workers: Stack, api: Caller
 ) -> None:
