@@ -40,8 +40,9 @@ def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
 def seen_of(message: Message, request: StoredRequest | None) -> dict[int, Usage | None]:
     """Return the same by attempts, by their numbers, without the calls of `message.unseen`."""
     used = _by_attempt(message, message.all_calls, request)
-    numbers = (int(str(attempt["attempt"])) for attempt in message.attempts)
-    return dict(zip(numbers, used, strict=True))
+    numbers = [int(str(attempt["attempt"])) for attempt in message.attempts]
+    # Of an attempt whose whole log is lost there is what its worker said, and no number.
+    return dict(zip(numbers or [0] * len(used), used, strict=True))
 
 
 def unseen_of(message: Message) -> list[Unseen]:
@@ -124,7 +125,9 @@ def _by_attempt(
     message: Message, calls: Iterable[Call], request: StoredRequest | None
 ) -> list[Usage | None]:
     shown = shown_chars(request) if request else 0
-    spent: list[Usage | None] = [None] * len(message.attempts)
+    calls = list(calls)
+    places = max([len(message.attempts), *(call.attempt + 1 for call in calls)])
+    spent: list[Usage | None] = [None] * places
     for call in calls:
         if _is_agents_own(message, call):
             continue

@@ -24,6 +24,7 @@ from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker import check
 from rejoin.worker.agents.loading import load_agents
 from rejoin.worker.agents.registry import Agents
+from rejoin.worker.appender import Appender
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.check_code import check_code
 from rejoin.worker.kit import Kit
@@ -31,7 +32,6 @@ from rejoin.worker.leaving import leave
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.tools.loading import load_tools
 from rejoin.worker.tools.registry import Tools
-from rejoin.worker.writer import Appender
 
 _log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from rejoin.shared.settings import Settings
 from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.admission import Admission
 from rejoin.worker.agents.registry import Agents
+from rejoin.worker.appender import Appender
 from rejoin.worker.openings import Openings
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.tools.registry import Tools
 from rejoin.worker.validation import Validation
-from rejoin.worker.writer import Appender
 
 T = TypeVar("T")
 

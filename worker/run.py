@@ -6,7 +6,6 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Final
@@ -147,9 +146,8 @@ class Run:
         try:
             return await self._answer(answer)
         finally:
-            claim = answer.attempt.claim
-            self._seen_attempt, self._token = claim.attempt, claim.token
             self._writer = answer.attempt.writer
+            self._seen_attempt, self._token = self._writer.claim[:2]
 
     async def _answer(self, answer: Answer) -> Outcome:
         attempt = answer.attempt
@@ -231,15 +229,18 @@ class Run:
             nonlocal tries
             tries += 1
             last = self._writer.last if self._writer is not None else None
-            if tries > 1 and last is not None:
-                # Redis was away, and may be back without the end: nobody has passed the turn then.
-                with contextlib.suppress(LogEnded):
-                    await log.append(self._kit.redis, last)
-            await self._aftermath()
+            try:
+                if tries > 1 and last is not None:
+                    # Redis was away, and may be back without the end: nobody has passed the turn.
+                    with contextlib.suppress(LogEnded):
+                        await log.append(self._kit.redis, last)
+                await self._aftermath()
+            except LogWentBack:
+                await self._end_again()
+                await finish()
 
         try:
-            while not await self._finished(finish):
-                pass
+            await insist(self.message_id, finish)
         except MessageMissing:
             return Outcome.LATER
         except LogWentBack:
@@ -250,20 +251,13 @@ class Run:
             return Outcome.LEFT
         return Outcome.ENDED
 
-    async def _finished(self, finish: Callable[[], Awaitable[None]]) -> bool:
-        """See to what follows the end; False: Redis had lost the end, and it is written again."""
-        writer = self._writer
+    async def _end_again(self) -> None:
+        if self._writer is None or self._writer.last is None:
+            raise LogWentBack(self.message_id)
         try:
-            await insist(self.message_id, finish)
-        except LogWentBack:
-            if writer is None or writer.last is None:
-                raise
-            try:
-                await writer.finish_again()
-            finally:
-                self._seen_attempt, self._token = writer.claim.attempt, writer.claim.token
-            return False
-        return True
+            await self._writer.finish_again()
+        finally:
+            self._seen_attempt, self._token = self._writer.claim[:2]
 
     async def _aftermath(self) -> None:
         await aftermath(

@@ -1,9 +1,7 @@
-"""Writes events to logs: gathers what comes while an append is in flight, without a timer.
+"""One attempt's way to its log: gathers what comes while an append is in flight, without a timer.
 
-One appender a worker process sends what all its attempts have written in one round trip; what
-comes meanwhile goes with the next. So a lone first token never waits, and under load batches
-grow by themselves. A log that lost events is opened again, and told again what it lost, while its
-provider's stream is read on.
+A log that lost events is opened again, and told again what it lost, while its provider's stream is
+read on.
 """
 
 import asyncio
@@ -11,22 +9,18 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from rejoin.shared import log
 from rejoin.shared.ending import ending_of
-from rejoin.shared.errors import CancelAsked, LogRefused, LogUnavailable, LogWentBack
+from rejoin.shared.errors import CancelAsked, LogRefused, LogWentBack
 from rejoin.shared.events import Event
 from rejoin.shared.frames import Frame, encode
 from rejoin.shared.ids import EventId
 from rejoin.shared.record import Claim
+from rejoin.worker.appender import Appender
 from rejoin.worker.stopping import Stop
 from rejoin.worker.story import Story
 
 MOST_WAITING_BYTES: Final = 1_048_576  # of one attempt; beyond it the provider is not read on
-
-_LOGS_A_ROUND: Final = 256
-_LONGEST_PAUSE_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -38,57 +32,6 @@ class Reopened(NamedTuple):
 
     opening: Sequence[Entry]
     told: int
-
-
-class Appender:
-    """Sends the writers' batches. `run` does it; whoever starts it cancels it."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._waiting: list[Writer] = []
-        self._wake = asyncio.Event()
-        self._reopenings: set[asyncio.Task[None]] = set()
-
-    def add(self, writer: "Writer") -> None:
-        """Take a writer that has something to send, with the next round."""
-        self._waiting.append(writer)
-        self._wake.set()
-
-    def reopen(self, writer: "Writer") -> None:
-        """Open a writer's log again, beside the rounds."""
-        task = asyncio.create_task(writer.reopen())
-        self._reopenings.add(task)
-        task.add_done_callback(self._reopenings.discard)
-
-    async def run(self) -> None:
-        """Send rounds for ever; a round that Redis did not take is sent again, the very same."""
-        try:
-            await self._run()
-        finally:
-            for task in self._reopenings:
-                task.cancel()
-            await asyncio.gather(*self._reopenings, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            writers = self._waiting[:_LOGS_A_ROUND]
-            self._waiting = self._waiting[_LOGS_A_ROUND:]
-            if not self._waiting:
-                self._wake.clear()
-            batches = [writer.take() for writer in writers]
-            for writer, outcome in zip(writers, await self._append(batches), strict=True):
-                writer.settle(outcome)
-
-    async def _append(self, batches: list[log.Batch]) -> list[log.Appended | LogRefused]:
-        pause = 0.05
-        while True:
-            try:
-                return await log.append_all(self._redis, batches)
-            except LogUnavailable as error:
-                _log.warning("%s; %d logs wait to be written", error, len(batches))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
 class Writer:

@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 
 from rejoin.shared import log
 from rejoin.shared.errors import LogRefused
-from rejoin.worker.writer import Appender, Writer
+from rejoin.worker.appender import Appender
+from rejoin.worker.writer import Writer
 
 Act = Callable[[str], Awaitable[object]]
 

@@ -19,13 +19,13 @@ from rejoin.shared.settings import Settings
 from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.agents.declared import Agent
 from rejoin.worker.agents.registry import Agents
+from rejoin.worker.appender import Appender
 from rejoin.worker.arq_worker import LeasedWorker
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import FACTORIES, Providers
 from rejoin.worker.tools.base import Tool
 from rejoin.worker.tools.registry import Tools
-from rejoin.worker.writer import Appender
 from tests.support.messages import post, until
 from tests.support.scripted_provider import SILENCE, ScriptedProvider, texts
 

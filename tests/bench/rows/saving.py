@@ -16,10 +16,10 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import aftermath
 from rejoin.shared.events import Done, Event, FinishReason, Usage
 from rejoin.shared.settings import Settings
+from rejoin.worker.appender import Appender
 from rejoin.worker.kit import Kit
 from rejoin.worker.providers.registry import Providers
 from rejoin.worker.save import Saver
-from rejoin.worker.writer import Appender
 from tests.bench.plan import Plan, say
 from tests.bench.samples import Spread, spread
 from tests.bench.table import Line

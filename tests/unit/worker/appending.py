@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 from rejoin.shared import log
 from rejoin.shared.errors import LogRefused, LogUnavailable
 from rejoin.shared.record import Claim
+from rejoin.worker.appender import Appender
 from rejoin.worker.stopping import Stop
-from rejoin.worker.writer import Appender, Writer
+from rejoin.worker.writer import Writer
 
 Reply = log.Appended | LogRefused | LogUnavailable | None
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, FinishReason, Usage
 from rejoin.shared.frames import Frame
+from rejoin.worker.appender import Appender
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.providers.base import (
     FinishChunk,
@@ -27,7 +28,7 @@ from rejoin.worker.providers.base import (
 )
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
-from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
+from rejoin.worker.writer import MOST_WAITING_BYTES
 from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 from tests.unit.worker.appending import HeldLog, new_writer, running
 

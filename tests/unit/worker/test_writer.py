@@ -19,8 +19,9 @@ from rejoin.shared.errors import (
     MessageMissing,
 )
 from rejoin.shared.events import Done, FinishReason, Step, Text, Usage
+from rejoin.worker.appender import Appender
 from rejoin.worker.stopping import Stop
-from rejoin.worker.writer import MOST_WAITING_BYTES, Appender
+from rejoin.worker.writer import MOST_WAITING_BYTES
 from tests.unit.worker.appending import HeldLog, Stops, new_writer, running
 
 NO_REDIS = cast(Redis, None)
