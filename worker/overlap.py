@@ -12,6 +12,7 @@ _LEAST_CHARS: Final = 3  # of words that are taken for a repetition
 _SURE_CHARS: Final = 8  # of one that may begin within a word
 _MOST_CHARS: Final = 65_536  # of a text that is looked at as a whole
 _SEEN_CHARS: Final = 16_384  # of a longer one, or a part of it: its last
+_DOTS: Final = ".… "
 _TAIL_CHARS: Final = 60
 _LINE_CHARS: Final = 12  # of a last line that tells the place by itself
 
@@ -87,13 +88,15 @@ class Seam:
 
     def _decided(self, *, last: bool) -> str | None:
         """What follows the repetition, or all of it where there is none; None: not known yet."""
-        said = self._held.lstrip()
-        if said.startswith(self._tail):
-            rest = said[len(self._tail) :]
+        said, tail = self._held.lstrip(), self._tail
+        # "…and then": as a quotation that begins within a sentence is written.
+        bare = said.lstrip(_DOTS) if len(tail) >= _SURE_CHARS else said
+        if (begun := said).startswith(tail) or (begun := bare).startswith(tail):
+            rest = begun[len(tail) :]
         else:
             live = self._live_places(said)
             whole = [at for at in live if len(self._body) - at <= len(said)]
-            if (not said or len(whole) < len(live)) and not last:
+            if (tail.startswith(bare) or len(whole) < len(live)) and not last:
                 return None
             if whole:
                 rest = said[len(self._body) - whole[0] :]

@@ -73,6 +73,16 @@ def test_all_of_it_repeated_comes_once_be_it_one_character() -> None:
     assert joined(long, cut_up(long + "so on", 9), repeats=True) == long + "so on"
 
 
+@pytest.mark.parametrize("dots", ["...", "…", "... ", "… "])
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_dots_before_the_last_words_go_with_them(dots: str, size: int) -> None:
+    answer = cut_up(f"{dots}over the lazy dog, and sleeps", size)
+    told = last_words(FOX)
+    assert joined(FOX, cut_up(f"{dots}{told} sleeps", size), repeats=True) == FOX + "sleeps"
+    assert joined(FOX, answer, repeats=True) == FOX + "".join(answer)
+    assert joined("Well", [dots, "no"], repeats=True) == f"Well{dots}no"
+
+
 def test_a_single_letter_that_happens_to_follow_is_no_repetition() -> None:
     assert joined("Plan a", ["a gain"], repeats=True) == "Plan aa gain"
 
