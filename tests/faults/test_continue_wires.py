@@ -58,7 +58,7 @@ async def test_broken_off_by_its_provider_it_goes_on_with_the_same_worker(
 
 
 async def test_a_provider_that_stalls_in_mid_text_goes_on_from_there(serving: Staged) -> None:
-    soon = {"timeout_idle": 1.2, "provider_retries": 2}
+    soon = {"timeout_idle": 1.5, "provider_retries": 2}
     async with serving() as stage, stage.worker(**soon):
         cases = {}
         for wire, model in PREFIXED.items():
