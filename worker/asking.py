@@ -172,7 +172,7 @@ class Asking:
         self, model: str, call: Step, error: ProviderError, tries: int, seen: int | None
     ) -> Failed | None:
         """See to a call that failed: None where it is to be made again, the pause being over."""
-        if call.seam is not None and not call.gave and refuses(error):
+        if call.seam is not None and not call.text_chars and refuses(error):
             self._refused.add(model)
             await self._begin_again(model, error.code)
             return None

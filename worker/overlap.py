@@ -43,6 +43,7 @@ class Seam:
     """
 
     def __init__(self, partial: str, *, repeats: bool) -> None:
+        self.repeats = repeats
         self.dropped = 0  # characters of the answer that were left out, or are held back
         self._body = partial.rstrip()
         self._spaces = partial[len(self._body) :]

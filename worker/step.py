@@ -132,7 +132,20 @@ class Step:
                 code=FailureCode.PROVIDER_PROTOCOL,
                 retryable=True,
             )
+        if self._took_answer_for_thoughts:
+            raise ProviderError(
+                "the model took its own answer for thoughts",
+                code=FailureCode.INVALID_REQUEST,
+                retryable=False,
+            )
         return self.finish_reason
+
+    @property
+    def _took_answer_for_thoughts(self) -> bool:
+        """Whether a server's reasoning parser made thoughts of all that followed a prefix."""
+        if self.seam is None or self.seam.repeats:
+            return False
+        return bool(self.reasoning_chars) and not (self.text_chars or self.called)
 
     async def _relay(
         self, chunks: AsyncIterator[Chunk], writer: Writer, deadlines: Deadlines

@@ -197,6 +197,17 @@ async def test_who_refuses_the_text_begins_anew(clean_redis_url: str, redis: Red
     assert {reset["model"] for reset in data(frames, "reset")} == {SCRIPT}
 
 
+async def test_a_rest_that_comes_as_thoughts_is_done_again_as_text(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    lost = [ReasoningChunk(" two"), FinishChunk(FinishReason.STOP)]
+    provider = going_on([*texts("one"), BROKE], lost, answer("one two"))
+    frames = await run(clean_redis_url, redis, provider)
+    assert_said(frames, "one two")
+    assert [after for after, _ in told(frames)] == ["1-1", None]
+    assert fold(frames).reasoning == ""
+
+
 async def test_a_bad_request_without_a_text_shown_fails(clean_redis_url: str, redis: Redis) -> None:
     provider = going_on([REFUSED])
     frames = await run(clean_redis_url, redis, provider)
