@@ -5,6 +5,7 @@ comes twice and nothing is missing. Where it cannot go on, the step is done agai
 """
 
 import itertools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,15 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared.ids import new_message_id
+from rejoin.worker import asking
 from tests.database.talk import Talk
 from tests.support.breaking_provider import (
     ARGUMENTS,
     LOOKS,
     WON,
+    WORDS,
     BreakingProvider,
+    after,
     in_arguments,
 )
 from tests.support.caller import visible_text
@@ -27,6 +31,7 @@ from tests.support.going_on import ASKED, PREFIXED, TEXT, Stage, Staged, assert_
 from tests.support.in_process import worker_on
 from tests.support.logs import as_read, data
 from tests.support.provider_script import Drop, Hold, Part, Reset
+from tests.support.tool_talk import results_in
 from tests.support.tools import PlainTool
 from tests.support.wire_answers import WIRES
 
@@ -202,6 +207,35 @@ async def test_the_next_message_is_shown_the_joined_text_as_one_answer(
             # Its answer to a history is of no interest: this server takes it for a part.
             stage.servers[wire].strays.clear()
         assert not worker.dead
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_later_step_goes_on_behind_what_its_tools_returned(
+    redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch, wire: str
+) -> None:
+    monkeypatch.setattr(asking, "pause_seconds", lambda *_: 0.0)
+    tool = PlainTool()
+    async with BreakingProvider(wire) as server:
+        for name, value in server.environ().items():
+            monkeypatch.setenv(name, value)
+        async with worker_on(clean_redis_url, tools=[tool], provider_retries=2) as worker:
+            stage = Stage(redis, clean_redis_url, {})
+            names = {
+                models[wire].partition("/")[2] for models in (PREFIXED, ASKED) if wire in models
+            }
+            for name in names:
+                model = server.breaks(name, after(40, Drop()), from_call=2, times=1)
+                message_id = await stage.ask(model, tools=["look"])
+                frames = await stage.ended(message_id)
+                assert_went_on(frames, "".join((*LOOKS, *WORDS[:40], *WON)), name)
+                asked = server.asked(message_id)[-1].json
+                assert [json.loads(said) for said in results_in(asked)] == [ARGUMENTS], name
+                assert isinstance(asked["messages"], list)
+                texts = [text_of(one) for one in asked["messages"] if one["role"] == "assistant"]
+                assert texts[-1].rstrip() == "".join(WORDS[:40]).rstrip(), name
+            assert len(tool.ran) == len(names)
+            await worker.kit.providers.aclose()
+        assert server.refusals == []
 
 
 @pytest.mark.parametrize("wire", WIRES)

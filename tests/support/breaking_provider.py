@@ -80,14 +80,16 @@ class BreakingProvider(ProviderServer):
             one for one in self.requests if one.headers.get("x-client-request-id") == message_id
         ]
 
-    def breaks(self, model: str, broken: Break, *, from_call: int = 1) -> str:
-        """Let a model break in its so manieth call, and win in those before; its whole name."""
+    def breaks(
+        self, model: str, broken: Break, *, from_call: int = 1, times: int | None = None
+    ) -> str:
+        """Let a model break in its so manieth call, and so often, and win else; its whole name."""
         calls = 0
 
         def answer(request: Request) -> Answer:
             nonlocal calls
             calls += 1
-            if calls < from_call:
+            if calls < from_call or (times is not None and calls >= from_call + times):
                 return self._win(request)
             return Answer(broken(spoken(self.wire, model)))
 
