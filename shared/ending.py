@@ -147,6 +147,7 @@ async def _claim_and_end(
             frames(claim.attempt, 0, entries),
             ender.life_seconds,
             ending_of(end),
+            log.found_last(message.last_event_id),
         ),
     )
 

@@ -46,7 +46,8 @@ class Batch(NamedTuple):
 
     `token` is the claim's. `ending` is how the batch's last event ends the message (`done`,
     `failed`, `cancelled`), `step` where it finishes a step and the message goes on, or empty;
-    `life_seconds` is what the message's keys live from now.
+    `life_seconds` is what the message's keys live from now. With an attempt's first events `after`
+    is the last one that its worker found in the log (`-` for none; empty: whichever).
     """
 
     message_id: str
@@ -54,6 +55,7 @@ class Batch(NamedTuple):
     frames: Sequence[Frame]
     life_seconds: int
     ending: str = ""
+    after: str = ""
 
     def command(self) -> list[str | int | bytes]:
         """The script's keys and arguments, after its digest and the number of keys."""
@@ -70,10 +72,16 @@ class Batch(NamedTuple):
             first.sequence,
             self.life_seconds * 1000,
             self.ending,
+            self.after,
         ]
         for frame in self.frames:
             command += (frame.data, frame.private)
         return command
+
+
+def found_last(newest: EventId | None) -> str:
+    """How a batch's `after` spells the last event that its worker found."""
+    return "-" if newest is None else str(newest)
 
 
 class Appended(NamedTuple):

@@ -193,7 +193,7 @@ async def begin(
         used=used,
         lost=lost,
     )
-    writer.open(first_events)
+    writer.open(first_events, found.frames[-1].id if found.frames else None)
     spent, earlier = spent_of(message, request), seen_of(message, request)
     unseen = [] if to_end else unseen_of(message)
     if not message.attempts and held is None and used is None:

@@ -100,8 +100,9 @@ class Reopening:
     async def _stand(self, claim: Claim, frames: list[Frame], story: Story) -> Reopened:
         newest = after = None
         kept, opened = 0, False
+        last = frames[-1].id if frames else None
         if is_whole(frames):
-            newest = frames[-1].id
+            newest = last
             left = told(frames, await fold_beside(frames), newest)
             common = story.common_with(left)
             if common is None:
@@ -124,4 +125,4 @@ class Reopening:
             lost=None if opened else self.lost,
             goes_on=opened,
         )
-        return Reopened(entries, kept)
+        return Reopened(entries, last, kept)

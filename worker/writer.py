@@ -28,9 +28,13 @@ Entry = tuple[Event, bytes]  # an event, and JSON for workers alone (or b"")
 
 
 class Reopened(NamedTuple):
-    """Where a log stands that was opened again: what opens it, how much of the story it tells."""
+    """Where a log stands that was opened again.
+
+    What opens it, behind its `newest` event, and how much of the story it tells.
+    """
 
     opening: Sequence[Entry]
+    newest: EventId | None
     told: int
 
 
@@ -67,6 +71,7 @@ class Writer:
         self._stop = stop
         self._reopen = reopen
         self._next = 0
+        self._after = ""
         self._pending: list[Frame] = []
         self._pending_bytes = 0
         self._in_flight_bytes = 0
@@ -92,8 +97,9 @@ class Writer:
         written = self._log_bytes + self._in_flight_bytes
         return written + self._pending_bytes >= self._most_log_bytes
 
-    def open(self, opening: Sequence[Entry]) -> None:
-        """Put the attempt's first events."""
+    def open(self, opening: Sequence[Entry], newest: EventId | None) -> None:
+        """Put the attempt's first events; `newest` was the log's last one."""
+        self._after = log.found_last(newest)
         for event, private in opening:
             event_id = EventId(self.claim.attempt, self._next)
             self._next += 1
@@ -197,9 +203,10 @@ class Writer:
         self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
         self._taken = self._put
         ending = self._ending or ("step" if self._stepped else "")
-        self._stepped = False
+        after, self._after, self._stepped = self._after, "", False
+        token, life_seconds = self.claim.token, self._life_seconds
         # Also with the end: what a log lives after it begins when it is saved.
-        sent = log.Batch(self._message_id, self.claim.token, frames, self._life_seconds, ending)
+        sent = log.Batch(self._message_id, token, frames, life_seconds, ending, after)
         if self._ending:
             self.last = sent
         return sent
@@ -240,7 +247,7 @@ class Writer:
             if self._ending:  # it goes alone, after what the log lost
                 self._ending = ""
                 self.story.cut(self._end_place)
-            opening, told = await self._reopen(self)
+            stand = await self._reopen(self)
         except LogRefused as refusal:
             self._in_flight = False
             self._refuse(refusal)
@@ -251,12 +258,12 @@ class Writer:
             self._refuse(LogRefused(self._message_id))
             self._tell()
         else:
-            self._send_again(opening, told)
+            self._send_again(stand)
 
-    def _send_again(self, opening: Sequence[Entry], told: int) -> None:
+    def _send_again(self, stand: Reopened) -> None:
         self._pending, self._pending_bytes, self._in_flight_bytes = [], 0, 0
-        self.open(opening)
-        lost, self._stepped = self.story.again(told, self.claim.attempt, self._next)
+        self.open(stand.opening, stand.newest)
+        lost, self._stepped = self.story.again(stand.told, self.claim.attempt, self._next)
         for frame in lost:
             self._send(frame)
         self._next += len(lost)

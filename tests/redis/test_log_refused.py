@@ -187,3 +187,21 @@ def test_every_refusal_is_one_a_writer_stops_at() -> None:
     assert {Fenced, LogEnded, LogWentBack, MessageMissing, CancelAsked} == set(
         LogRefused.__subclasses__()
     )
+
+
+async def test_a_loss_between_a_look_at_the_log_and_a_new_attempts_first_events_is_noticed(
+    any_redis: Redis,
+) -> None:
+    message_id = await accept(any_redis)
+    old = await claim(any_redis, message_id, "a")
+    await log.append(any_redis, batch(message_id, old, 0, [start(message_id), "one"]))
+    new = await claim(any_redis, message_id, "b")
+    first = batch(message_id, new, 0, ["other"])._replace(after=log.found_last(EventId(1, 1)))
+    await any_redis.xdel(keys.log(message_id), "1-1")
+    with pytest.raises(LogWentBack):
+        await log.append(any_redis, first)
+    await any_redis.delete(keys.log(message_id))
+    with pytest.raises(LogWentBack):
+        await log.append(any_redis, first)
+    await log.append(any_redis, first._replace(after=log.found_last(None)))
+    assert await ids(any_redis, message_id) == ["2-0"]

@@ -2,7 +2,8 @@
 -- KEYS log: stream, f = frame, p = for workers | record: hash attempt, token, ended, cancel, wrote,
 --   bytes, lost | live: channel | request | answers
 -- ARGV attempt | claim's token | first sequence | life in ms | how it ends (done, failed,
---   cancelled; step: it finishes a step and goes on; empty: it goes on) | frame, p or empty...
+--   cancelled; step: it finishes a step and goes on; empty: it goes on) | of an attempt's first
+--   batch the last event that its worker found (- for none; empty: any) | frame, p or empty...
 -- Returns {ok | missing | ended | fenced | went_back | cancel_asked, cancel asked for (0, 1 now,
 --   2 after the step), log's bytes}.
 -- May be repeated: `wrote` names the batch that was written last.
@@ -13,7 +14,7 @@ if not r[1] then
   return {redis.call('EXISTS', KEYS[2]) == 1 and 'went_back' or 'missing', cancel, bytes}
 end
 local attempt, first = tonumber(ARGV[1]), tonumber(ARGV[3])
-local count = (#ARGV - 5) / 2
+local count = (#ARGV - 6) / 2
 local wrote = ARGV[2] .. ' ' .. ARGV[1] .. ' ' .. ARGV[3] .. ' ' .. count
 if r[5] == wrote then
   return {'ok', cancel, bytes}
@@ -34,6 +35,9 @@ else
   follows = (first == 0 and tonumber(at) < attempt)
     or (tonumber(at) == attempt and tonumber(sequence) == first - 1)
 end
+if ARGV[6] ~= '' and ARGV[6] ~= (last and last[1] or '-') then
+  follows = false -- what it lost since then, its new attempt does not know
+end
 if attempt > owned or not follows then
   return {'went_back', cancel, bytes}
 end
@@ -42,7 +46,7 @@ if cancel ~= 0 and ends and ARGV[5] ~= 'cancelled' then
   return {'cancel_asked', cancel, bytes}
 end
 local frames = {}
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id = ARGV[1] .. '-' .. string.format('%.0f', first + #frames)
   if ARGV[i + 1] == '' then
     redis.call('XADD', KEYS[1], id, 'f', ARGV[i])
