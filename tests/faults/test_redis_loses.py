@@ -1,6 +1,7 @@
 """Redis loses what it had: newest events, a log, its scripts. The text is exact all the same."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from tests.support.caller import Caller, assert_whole_log, caller, until, visible_text
 from tests.support.processes import Process, Stack, rejoin_stack
 from tests.support.redis_server import RedisServer
-from tests.support.sse_reader import SseFrame, open_tail
+from tests.support.sse_reader import SseFrame, open_tail, sse_request
 
 TEXT = "a text of which Redis loses something on the way " * 4
 
@@ -117,6 +118,33 @@ async def test_a_lost_log_begins_again_with_start_and_reset(stack: Stack) -> Non
         assert (start.event, reset.event) == ("start", "reset")
         assert reset.data["after"] is None
         assert start.data["attempt"] == reset.data["attempt"] > 1
+
+
+async def test_a_position_that_was_lost_is_unknown_whichever_way_it_is_brought(
+    stack: Stack,
+) -> None:
+    async with caller(stack.url) as api:
+        body = {"model": "demo/echo?rate=0", "input": "one two three"}
+        headers = {"Idempotency-Key": "a position that was lost"}
+        message_id = await api.accepted("one two three", headers=headers)
+        last = (await api.log(message_id))[-1].id
+        assert last is not None
+        with stack.redis.client() as client:
+            lose_newest(client, f"rejoin:{{{message_id}}}:log")
+        brought = headers | {"Last-Event-ID": last}
+        posted = json.dumps(body).encode()
+        for opened in (
+            open_tail(api.events(message_id), last_event_id=last),
+            open_tail(f"{api.events(message_id)}?last_event_id={last}"),
+            sse_request("POST", f"{stack.url}/api/messages", headers=brought, body=posted),
+        ):
+            async with opened as tail:
+                reset, start = await tail.read_n(2)
+            assert (reset.id, reset.event, start.event) == (None, "reset", "start")
+            assert (reset.data["after"], reset.data["reason"]) == (None, "position_unknown")
+        page = await api.page(message_id, last)
+        assert [event["id"] for event in page["events"][:2]] == [None, "1-0"]
+        assert page["events"][0]["data"]["reason"] == "position_unknown"
 
 
 async def test_scripts_that_redis_forgot_are_loaded_again(stack: Stack) -> None:
