@@ -95,7 +95,7 @@ def attempts_of(
         for attempt, used in zip(
             message.attempts,
             _by_attempt(message, [*message.calls, *_unseen(message)], request),
-            strict=True,
+            strict=False,  # a log that lost its beginning tells of no attempt
         )
     ]
     if len(attempts) == 1 and message.usage is not None:

@@ -363,3 +363,20 @@ async def test_a_loss_is_no_reason_to_write_for_one_that_has_lost_its_lease(
         said.gates.go_on()
         _, message = await whole(redis, said.message_id)
     assert message.text == TEXT
+
+
+async def test_a_log_that_lost_its_beginning_is_saved_and_shown_all_the_same(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    async with saying(clean_redis_url, redis, 4) as said:
+        await redis.xtrim(keys.log(said.message_id), maxlen=2, approximate=False)
+        said.gates.go_on()
+        frames = await until_ended(redis, said.message_id)
+
+        async def saved() -> bool:
+            return await redis.zscore(keys.UNSAVED, said.message_id) is None
+
+        await until(saved)
+    message = fold(frames)
+    assert message.text == "".join(WORDS[2:])
+    assert attempts_of(message, await record.load_request(redis, said.message_id), None) == []
