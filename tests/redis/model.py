@@ -4,7 +4,8 @@ The steps are those of a worker, one Redis call or two each: lease, renew, claim
 over, see to the job. In between a worker may be paused and go on with what it believes, or die;
 a reply may be lost, so that the very same call is made again; a lease may end. With `losses` Redis
 now and then loses its newest writes, as a restart or a failover may, and has another run_id then.
-Some messages call tools that wait for people (model_waits.py): their workers go, and come back.
+Some messages call tools that wait for people, or wait for their turn at a provider's key
+(model_waits.py): their workers go, and come back.
 Messages come into a few conversations, step by step too, and an API may die between two steps.
 In a `calm` world nothing dies: then everything comes to its end without the reaper.
 """
@@ -119,6 +120,8 @@ class World(Waits):
         self.redis = redis
         self.losses = losses
         self.calm = calm
+        self.settles = False
+        self.in_line = set()
         self.shown: dict[tuple[str, EventId], bytes] = {}
         self._kept: dict[bytes, bytes] = {}
         self.rng = random.Random(seed)
@@ -430,12 +433,15 @@ class World(Waits):
             if self.rng.random() < 0.1:  # at the last moment
                 await self._cancel_of(message_id)
             await self._end(message_id, running)
-        elif running.calls.told or self.rng.random() < 0.1:
+        elif running.calls.told or (chance := self.rng.random()) < 0.1:
             await self._perhaps_again(
                 lambda: record.hand_over(self.redis, message_id, running.token)
             )
             await self._perhaps_again(lambda: queue.release(self.redis, message_id, running.job))
             _drop(worker, message_id, running)
+        elif chance < 0.2 and not self.settles:
+            if await self._park_in_line(message_id, running.token, running.calls) is Parked.CANCEL:
+                running.to_end = True
         elif self.rng.random() < 0.3:
             asked, calls = new_calls([self._token() for _ in range(self.rng.randint(1, 2))])
             await self._write(message_id, running, asked)
@@ -595,11 +601,12 @@ class World(Waits):
         """Let everybody live and go on; leases of the dead end."""
         for worker in self.workers:
             worker.paused = False
+        self.settles = True
         for step in range(TO_SETTLE):
             if step % 50 == 0:
                 for name in await self.redis.zrange(keys.QUEUE, 0, -1):
                     # What waits for people is woken by their answers, or stalls.
-                    if await self._is_held(name.decode()) or name.decode() not in self.messages:
+                    if await self._comes_by_itself(name.decode()):
                         await self.redis.zadd(keys.QUEUE, {name: 1}, xx=True)
                 for message_id in self.messages:
                     await self._answer_any(message_id, all_of_them=True)
@@ -611,9 +618,24 @@ class World(Waits):
             await self._check_turns()
             if self.posts:
                 await self._post_step(self.posts[0])
-            elif not await self.redis.zcard(keys.QUEUE) and not await self.redis.zcard(keys.OPEN):
+            elif not await self.redis.zcard(keys.QUEUE) and await self._all_over():
                 return
         raise AssertionError(f"a stall: {[await self._about(m) for m in self.messages]}")
+
+    async def _all_over(self) -> bool:
+        """Whether no message is open; an index entry of one that has ended the reaper drops."""
+        for name in await self.redis.zrange(keys.OPEN, 0, -1):
+            found = await record.load(self.redis, name.decode())
+            if not self.calm or found is None or not found.ended:
+                return False
+        return True
+
+    async def _comes_by_itself(self, message_id: str) -> bool:
+        if await self._is_held(message_id) or message_id not in self.messages:
+            return True
+        found = await record.load(self.redis, message_id)
+        waits = found is not None and found.status is Status.WAITING and not found.cancel_asked
+        return waits and message_id in self.in_line
 
     async def _about(self, message_id: str) -> str:
         found = await record.load(self.redis, message_id)
@@ -667,7 +689,8 @@ class World(Waits):
         self._check_calls(message_id, message, cancelled=cancelled)
         if known.accepted_cancel:
             assert cancelled, "a cancel that was accepted is lost"
-        assert await place(self.redis, message_id) == (None, None, False)
+        due, owner, indexed = await place(self.redis, message_id)
+        assert (due, owner, indexed and not self.calm) == (None, None, False)
         assert await self.redis.exists(keys.job(message_id)) == 0
 
 

@@ -25,11 +25,16 @@ TOOL: Final = "tool"
 
 @dataclass
 class Calls:
-    """The open calls of a run, each with whether its `tool_waiting` is in the log."""
+    """The open calls of a run, each with whether its `tool_waiting` is in the log.
+
+    `parked`: it gives its job back next; `in_line`: it waits for no call then, but for its turn at
+    a provider's key.
+    """
 
     told: dict[str, bool] = field(default_factory=dict)
     asked: bool = False
     parked: bool = False
+    in_line: bool = False
 
 
 def left_open(frames: list[log.Frame], attempt: int) -> tuple[Reset, Calls]:
@@ -52,6 +57,7 @@ class Waits:
     calm: bool
     losses: bool
     answered: dict[str, dict[str, bool]]  # message, call: what was accepted of a client
+    in_line: set[str]  # messages that waited last for their turn at a provider's key
 
     def _any_message(self) -> str:
         raise NotImplementedError
@@ -89,6 +95,9 @@ class Waits:
 
     async def _pass_deadline(self) -> None:
         message_id = self._any_message()
+        if message_id in self.in_line:
+            await self._come_up(message_id)
+            return
         for call_id in await waiting.asked(self.redis, message_id):
             if self.rng.random() < 0.5:
                 await passed(self.redis, message_id, call_id)
@@ -120,11 +129,37 @@ class Waits:
             lambda: waiting.park(self.redis, message_id, token=token, call_ids=list(calls.told))
         )
         calls.parked = parked is Parked.PARKED
+        self.in_line.discard(message_id)
         if calls.parked and self.rng.random() < 0.3:  # before the job is given back
             await self._answer_any(message_id, all_of_them=True)
         return parked
 
+    async def _park_in_line(self, message_id: str, token: str, calls: Calls) -> Parked:
+        """Let a message that has no open call wait for its turn at a provider's key."""
+        parked = await self._perhaps_again(
+            lambda: waiting.park_in_line(self.redis, message_id, token=token, line="key model")
+        )
+        calls.parked = calls.in_line = parked is Parked.PARKED
+        if calls.parked:
+            self.in_line.add(message_id)
+        return parked
+
+    async def _come_up(self, message_id: str) -> None:
+        """Let a message's turn at its provider's key come: it is woken, or its time has come."""
+        found = await record.load(self.redis, message_id)
+        if found is None or found.status is not Status.WAITING:
+            return
+        if self.rng.random() < 0.5:
+            await self._perhaps_again(lambda: queue.wake(self.redis, message_id))
+        elif not await self._is_held(message_id):
+            await self.redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
+
     async def _give_back(self, message_id: str, job: str, calls: Calls) -> None:
+        if calls.in_line:
+            await self._perhaps_again(
+                lambda: queue.release(self.redis, message_id, job, due_ms=FAR)
+            )
+            return
         # By the deadlines alone: that they were answered since, the wake tells.
         asked = await waiting.asked(self.redis, message_id)
         due_ms = min(
