@@ -109,6 +109,7 @@ class Admission:
         *,
         lease_seconds: float,
         window_seconds: float = quota.WINDOW_SECONDS,
+        most_parked_seconds: float = quota.MOST_PARKED_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._redis = redis
@@ -116,6 +117,7 @@ class Admission:
         self._slot_ms = round(lease_seconds * 1000)
         self._beat_seconds = min(_BEAT_SECONDS, lease_seconds / 3)
         self._window_seconds = window_seconds
+        self._most_parked_seconds = most_parked_seconds
         self._environ = environ
         self._known: dict[str, Known | None] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -209,6 +211,8 @@ class Admission:
         """Tell all workers of a refusal; return whether the key is parked by it."""
         limited = error.code == FailureCode.RATE_LIMITED and error.retryable
         seconds = (error.retry_after_seconds or 0) if limited else 0
+        if seconds >= self._most_parked_seconds:
+            seconds = 0  # no message waits for that: each is refused, and fails
         if not seconds and error.limits is None:
             return False
         try:

@@ -60,6 +60,7 @@ class Kit:
             self.file.quota,
             lease_seconds=self.settings.lease_seconds,
             window_seconds=self.quota_seconds,
+            most_parked_seconds=self.settings.timeout_total,
         )
         object.__setattr__(self, "admission", made)  # frozen for everybody else
 

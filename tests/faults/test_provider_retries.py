@@ -277,7 +277,7 @@ async def test_when_all_models_fail_the_message_fails_as_the_last_one(provided: 
 
 
 async def test_a_cancel_ends_a_pause(provided: Provided) -> None:
-    message_id = await provided.ask("fault=429&retry_after=60")
+    message_id = await provided.ask("fault=503&retry_after=60")
     async with open_tail(provided.api.events(message_id)) as tail:
         await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
         watch = Stopwatch()
@@ -307,7 +307,7 @@ async def test_a_fallback_is_not_kept_waiting_by_a_retry_after_beyond_the_messag
 
 
 async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None:
-    message_id = await own.ask("fault=429&retry_after=60&times=1")
+    message_id = await own.ask("fault=503&retry_after=60&times=1")
     async with open_tail(own.api.events(message_id)) as tail:
         await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
         own.stack.new_worker().start()
@@ -320,7 +320,7 @@ async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None
 
 
 async def test_a_worker_killed_in_a_pause_is_followed_by_another(own: Provided) -> None:
-    message_id = await own.ask("fault=429&retry_after=60&times=1")
+    message_id = await own.ask("fault=503&retry_after=60&times=1")
     async with open_tail(own.api.events(message_id)) as tail:
         await tail.until(lambda: names(tail.frames)[-1:] == ["retry"])
         own.stack.new_worker().start()

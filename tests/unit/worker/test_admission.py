@@ -169,3 +169,13 @@ async def test_while_redis_is_away_calls_are_made_uncounted() -> None:
 def test_tokens_are_kept_for_what_is_shown_and_at_most_given() -> None:
     assert tokens_of(401, None) == 101
     assert tokens_of(400, 50) == 150
+
+
+async def test_a_pause_that_no_message_waits_for_parks_nothing(redis: Redis) -> None:
+    admission = Admission(redis, {}, lease_seconds=5, environ=KEYED, most_parked_seconds=3600)
+    first = await ask(admission)
+    assert isinstance(first, Admitted)
+    refused = ProviderError("no", code="rate_limited", retryable=True, retry_after_seconds=3600)
+    assert not await first.refused(refused)
+    await first.over()
+    assert isinstance(await ask(admission), Admitted)
