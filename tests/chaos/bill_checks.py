@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -118,7 +118,9 @@ def _kind(
         return Kind.BURST
     if not own:
         return Kind.UNHEARD
-    if any(_overlap(entry, outage) for entry in own for outage in tally.outages):
+    # Also one that was lost before its first call, for which it needs Redis.
+    first = replace(own[0], began=message.created_at, sent=own[0].began)
+    if any(_overlap(entry, outage) for entry in (first, *own) for outage in tally.outages):
         return Kind.AWAY
     # Whoever wakes up in time tells what it used.
     late = [pause for pause in tally.pauses if message.ended_at < pause[1] + RECONNECT_SECONDS]

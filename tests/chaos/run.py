@@ -186,7 +186,8 @@ def _check(running: Cluster, run: Run) -> None:
             if message.plan.tools.steps:
                 run.tally.problems += wrong_snapshot(message, frames)
             _count(run.tally, frames)
-            message.ended_at = float(client.hget(record(message.id), "finished_at") or 0) / 1000
+            times = client.hmget(record(message.id), "created_at", "finished_at")
+            message.created_at, message.ended_at = (float(at or 0) / 1000 for at in times)
         run.tally.problems += wrong_bills(run.messages, logs, run.ledger, run.bills, run.tally)
     for tail in run.tails:
         if tail.ended:

@@ -44,7 +44,7 @@ class Message:
         self.waits: asyncio.Queue[tuple[str, CallPlan] | None] = asyncio.Queue()
         self.said: dict[str, list[Said]] = {}
         self.snapshot: dict[str, Any] | None = None  # after its end
-        self.ended_at = 0.0  # in seconds since the epoch
+        self.created_at = self.ended_at = 0.0  # in seconds since the epoch
         self._marks: dict[str, str] = {}
         self._seen_waiting: set[str] = set()
 

@@ -36,7 +36,7 @@ def check(
     """What is wrong with one message's bill."""
     plan = MessagePlan(0, 0, "openai/sim?n=0", "hi", "", "", None, None, False, ())
     message, bills = Message(plan), Bills()
-    message.id, message.ended_at = "m", ended_at
+    message.id, message.created_at, message.ended_at = "m", 0.5, ended_at
     bill = frame("usage", input_tokens=used[0], output_tokens=used[1], estimated=estimated)
     logs: Mapping[str, list[SseFrame]] = {
         "m": [*events, bill, frame("done", finish_reason="stop")],
@@ -85,6 +85,7 @@ def test_what_nobody_can_know_is_no_more_than_there_was() -> None:
     for own, tally, kind in (
         ([replace(CUT, at_once=True), WHOLE], Tally(), Kind.BURST),
         (BOTH, Tally(outages=[(5.0, 6.0)]), Kind.AWAY),
+        (BOTH, Tally(outages=[(0.6, 0.7)]), Kind.AWAY),
         (BOTH, Tally(pauses=[(5.0, 60.0)]), Kind.STILL),
     ):
         for output, wrongs in ((110, 0), (150, 0), (200, 1)):
