@@ -12,57 +12,24 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
 
 from rejoin.shared import queue, quota
-from rejoin.shared.catalogue import is_agent
 from rejoin.shared.errors import LogUnavailable, ProviderError
 from rejoin.shared.events import FailureCode
-from rejoin.shared.providers import REGISTRY
-from rejoin.shared.quota import Scope, Standing
+from rejoin.shared.quota import Standing
 from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings_file import Quota
+from rejoin.worker.quota_scopes import Known, Later, Scopes
 
 PATIENCE_SECONDS: Final = 2.0  # who waits for longer holds no worker
 
 _BEAT_SECONDS: Final = 1.0  # after which a worker knows at the latest that a key is parked
 _PROBE_SECONDS: Final = 1.0
-_USED_SECONDS: Final = 60.0  # for so long after its last call a key is looked at
-_UNKNOWN: Final = frozenset({"demo"})  # it has no key, and no limits but the file's
-_PROVIDERS: Final = frozenset(entry.name for entry in REGISTRY)
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """It is not the call's turn for so many seconds; `due_ms` is when, by Redis' clock."""
-
-    scope: Scope
-    place: str
-    seconds: float
-    due_ms: int
-
-
-@dataclass(slots=True)
-class Known:
-    """What this process knows of a scope, and who waits in it here.
-
-    `heard`: a call of this process was answered, so its headers have been read. `ramps`: each
-    answer lets more of those come back that waited. `calls` are under way, and their slots kept.
-    """
-
-    scope: Scope
-    bounded: bool
-    heard: bool = False
-    ramps: bool = False
-    probe: asyncio.Event | None = None
-    used_at: float = 0.0
-    calls: set[str] = field(default_factory=set)
-    waiting: dict[str, asyncio.Event] = field(default_factory=dict)
 
 
 class Admitted:
@@ -113,13 +80,10 @@ class Admission:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._redis = redis
-        self._quotas = quotas
         self._slot_ms = round(lease_seconds * 1000)
         self._beat_seconds = min(_BEAT_SECONDS, lease_seconds / 3)
-        self._window_seconds = window_seconds
+        self._scopes = Scopes(quotas, window_seconds, environ)
         self._most_parked_seconds = most_parked_seconds
-        self._environ = environ
-        self._known: dict[str, Known | None] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -127,14 +91,8 @@ class Admission:
         try:
             while True:
                 await asyncio.sleep(self._beat_seconds)
-                since = time.monotonic() - _USED_SECONDS
-                for at, known in [*self._known.items()]:
-                    if known is None:
-                        continue
-                    if known.calls or known.waiting or known.used_at > since:
-                        await self._keep(known)
-                    else:  # names that no provider has are among them too
-                        del self._known[at]
+                for known in self._scopes.in_use():
+                    await self._keep(known)
         finally:
             for task in self._telling.values():
                 task.cancel()
@@ -256,20 +214,7 @@ class Admission:
 
     def known_of(self, model: str) -> Known | None:
         """What is known of a model's scope; None: nothing ever bounds it."""
-        provider, _, name = model.partition("/")
-        set_up = self._quotas.get(provider)
-        scope_name = "" if set_up is not None else name.partition("?")[0]
-        at = f"{provider}/{scope_name}"
-        if at not in self._known:
-            self._known[at] = None
-            unbounded = provider not in _PROVIDERS or (provider in _UNKNOWN and set_up is None)
-            if not (is_agent(model) or unbounded):
-                key = quota.key_of(provider, self._environ)
-                scope = Scope(key, scope_name, quota.bounds_of(set_up), self._window_seconds)
-                # A server without keys has no limits to tell of in its headers.
-                heard = not self._environ.get(f"{provider.upper()}_API_KEY")
-                self._known[at] = Known(scope, bounded=set_up is not None, heard=heard)
-        return self._known[at]
+        return self._scopes.of(model)
 
     async def _goes_first(self, known: Known) -> bool:
         """Whether a call may go on uncounted: the first of this process, or nothing is bounded."""
@@ -330,11 +275,3 @@ class Admission:
 def _release(known: Known) -> None:
     if known.probe is not None:
         known.probe.set()
-
-
-def tokens_of(chars: int, max_tokens: int | None) -> int:
-    """How many tokens to keep for a call: of what it shows, and at most gives where that is known.
-
-    Four characters a token; what it really used is settled afterwards.
-    """
-    return -(-chars // 4) + (max_tokens or 0)

@@ -15,7 +15,6 @@ from rejoin.shared.catalogue import is_agent
 from rejoin.shared.clock import now_ms
 from rejoin.shared.errors import NotFound, ProviderError
 from rejoin.shared.events import Failed, FinishReason, Retry
-from rejoin.worker.admission import Later
 from rejoin.worker.agents.run import AgentRun
 from rejoin.worker.answered import AnsweredStep
 from rejoin.worker.attempt import Attempt, begin
@@ -39,6 +38,7 @@ from rejoin.worker.offered import Offered
 from rejoin.worker.parking import Parking
 from rejoin.worker.progress import Progress
 from rejoin.worker.providers.base import ModelRequest
+from rejoin.worker.quota_scopes import Later
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable
 from rejoin.worker.takeover import usage_note

@@ -10,13 +10,14 @@ from rejoin.shared import waiting
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import Failed, FailureCode, Retry
 from rejoin.shared.waiting import Parked
-from rejoin.worker.admission import PATIENCE_SECONDS, Admitted, Later, tokens_of
+from rejoin.worker.admission import PATIENCE_SECONDS, Admitted
 from rejoin.worker.attempt import Attempt
 from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Waiting
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.model_calling import ModelCalling
 from rejoin.worker.providers.base import ModelRequest
+from rejoin.worker.quota_scopes import Later, tokens_of
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import parking_note

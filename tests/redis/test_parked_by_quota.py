@@ -14,7 +14,7 @@ from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.record import Status
 from rejoin.shared.settings_file import Quota
-from rejoin.worker.admission import Known
+from rejoin.worker.quota_scopes import Known
 from tests.support.in_process import RunningWorker, until_ended, until_events
 from tests.support.limited_provider import ANSWERED, LimitedProvider
 from tests.support.limited_workers import all_ended, workers_of

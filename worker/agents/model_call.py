@@ -20,7 +20,7 @@ from rejoin.shared.events import (
 )
 from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings import Settings
-from rejoin.worker.admission import Admission, Admitted, Later, tokens_of
+from rejoin.worker.admission import Admission, Admitted
 from rejoin.worker.agents.model_answer import ModelAnswer, Piece
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
@@ -40,6 +40,7 @@ from rejoin.worker.providers.base import (
     WorkingChunk,
 )
 from rejoin.worker.providers.registry import Providers
+from rejoin.worker.quota_scopes import Later, tokens_of
 from rejoin.worker.step import Step as Call
 from rejoin.worker.tools.registry import Tools
 from rejoin.worker.whole_text import WholeText

@@ -17,7 +17,8 @@ from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.shared.rate_limits import Limit, RateLimits
 from rejoin.shared.settings_file import Quota, SettingsFile
-from rejoin.worker.admission import Admission, Admitted, Later, tokens_of
+from rejoin.worker.admission import Admission, Admitted
+from rejoin.worker.quota_scopes import Later, tokens_of
 from tests.support.redis_server import free_port
 
 KEYED: Final = {"OPENAI_API_KEY": "sk-0123456789"}
