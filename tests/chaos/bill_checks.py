@@ -16,6 +16,7 @@ ENOUGH: Final = 50  # messages, for a sum that no single one of them decides
 RECONNECT_SECONDS: Final = 2.0  # until a worker has written what waited for Redis
 _BILLED: Final = "openai/"
 _NAMES: Final = ("input_tokens", "output_tokens")
+_TIMEOUT: Final = "provider_timeout"
 _CODES: Final = frozenset({"takeover", "answered", "cancelled", "log_lost"})
 
 
@@ -110,9 +111,10 @@ def _kind(
     resets = [frame.data["reason"] for frame in frames if frame.event == "reset"]
     taken_over = any(reason in _CODES for reason in resets)
     whole = frames[-1].data.get("finish_reason") == "stop"
-    retried = any(frame.event == "retry" for frame in frames)
+    retries = [frame.data["reason"] for frame in frames if frame.event == "retry"]
+    undisturbed = whole and not resets and not retries
     sent = bool(own) and all(entry.reported or not entry.input for entry in own)
-    if not taken_over and (not usage["estimated"] or (whole and sent and not retried)):
+    if not taken_over and (not usage["estimated"] or (undisturbed and sent)):
         return Kind.EXACT
     if any(entry.at_once for entry in own):
         return Kind.BURST
@@ -122,8 +124,13 @@ def _kind(
     first = replace(own[0], began=message.created_at, sent=own[0].began)
     if any(_overlap(entry, outage) for entry in (first, *own) for outage in tally.outages):
         return Kind.AWAY
-    # Whoever wakes up in time tells what it used.
-    late = [pause for pause in tally.pauses if message.ended_at < pause[1] + RECONNECT_SECONDS]
+    # Whoever wakes up in time tells what it used; its own clock may have run out before it reads.
+    timed_out = _TIMEOUT in (*resets, *retries)
+    late = [
+        pause
+        for pause in tally.pauses
+        if timed_out or message.ended_at < pause[1] + RECONNECT_SECONDS
+    ]
     if any(_overlap(entry, pause) for entry in own for pause in late):
         return Kind.STILL
     return Kind.GUESSED

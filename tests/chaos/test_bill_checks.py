@@ -103,6 +103,14 @@ def test_a_worker_that_stood_still_and_woke_in_time_has_told_what_it_used() -> N
     assert bills.kinds == {Kind.GUESSED: 1}
 
 
+def test_a_worker_that_wakes_up_may_take_its_provider_for_silent() -> None:
+    silent = [frame("reset", reason="provider_timeout")]
+    found, bills = check(
+        (20, 150), BOTH, estimated=True, events=silent, tally=Tally(pauses=[(5.0, 8.0)])
+    )
+    assert (found, bills.kinds) == ([], {Kind.STILL: 1})
+
+
 def test_a_call_that_was_cancelled_as_it_was_made_may_be_billed_its_input() -> None:
     for output, wrongs in ((0, 0), (1, 1)):
         found, bills = check((20, output), [], estimated=True)
