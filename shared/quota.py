@@ -27,9 +27,13 @@ _LEAST_MARGIN_MS: Final = 250
 _LIFE_SECONDS: Final = 7200  # twice the longest parking
 _BELIEVED_MS: Final = 5000  # a place whose call does not come when it is due is passed over then
 _AT_ONCE: Final = 100  # places named by one look
+_GOES_AHEAD_MS: Final = 1000  # the first call that a parking does not hold up, before the others
+_SLOWEST_LOOK_MS: Final = 30_000  # by one that waits for hours, where nobody wakes it
 _SCOPE: Final = b"scope "
 _ALL_KEPT: Final = -1
 _NOT_MADE: Final = -2
+_ADMITTED: Final = 1
+_WAITS_WITHOUT_PARKING: Final = 2
 
 _NOTHING_SAID: Final = RateLimits()
 
@@ -126,33 +130,43 @@ async def admit(
     tokens: int,
     slot_ms: int,
     patience_ms: int,
+    goes_on_with: str = "",
 ) -> tuple[Admitted, Standing]:
     """Let a call begin, or keep `place` for it in the line.
 
     `tokens` are kept for it. Its slot lives `slot_ms`, unless it is kept. One that has to wait
     for longer than `patience_ms` is taken to be parked: `following` names it when it may begin.
+    `goes_on_with` is the model of a call that is made because another one was refused: a parking of
+    the key does not hold it up, as long as that model was not refused during it too.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
     """
     names = keys.quota(scope.key, scope.name)
-    said: list[Argument] = [
-        place,
-        call,
-        caller,
-        tokens,
-        _window_ms(scope),
-        slot_ms,
-        patience_ms,
-        _BELIEVED_MS,
-    ]
+    _, state, window, _, _, _, line, places, turns = names
+    window_ms, life_ms = _window_ms(scope), _LIFE_SECONDS * 1000
+    placing: list[Argument] = [place, call, caller, tokens, _BELIEVED_MS, life_ms]
+    asking: list[Argument] = [place, call, slot_ms, window_ms, goes_on_with, _GOES_AHEAD_MS]
     with redis_or_away():
-        refreshed, reply = await scripts.run_all(
-            redis, [_refreshing(scope), Call("quota/admit", names, said)]
+        refreshed, _, admitted = await scripts.run_all(
+            redis,
+            [
+                _refreshing(scope),
+                Call("quota/place", [state, window, line, places, turns], placing),
+                Call("quota/admit", names, asking),
+            ],
         )
-    admitted, wait_ms, due_ms = cast(tuple[int, int, bytes], reply)
-    found = Admitted(bool(admitted), wait_ms, int(due_ms))
-    return found, _standing(refreshed)
+    stands = _standing(refreshed)
+    if admitted == _ADMITTED:
+        return Admitted(admitted=True), stands
+    passes = int(admitted == _WAITS_WITHOUT_PARKING)
+    waiting: list[Argument] = [
+        place, window_ms, patience_ms, _BELIEVED_MS, passes, _SLOWEST_LOOK_MS,
+    ]  # fmt: skip
+    with redis_or_away():
+        reply = await scripts.run(redis, "quota/turn", names[:8], waiting)
+    wait_ms, due_ms = cast(tuple[int, bytes], reply)
+    return Admitted(admitted=False, wait_ms=wait_ms, due_ms=int(due_ms)), stands
 
 
 async def heard(
@@ -161,10 +175,11 @@ async def heard(
     call: str,
     said: RateLimits | None = None,
     *,
+    model: str = "",
     refused: bool = False,
     parked_seconds: float = 0,
 ) -> None:
-    """Note that a call was answered, and what the answer said of the limits.
+    """Note that a call of `model` was answered, and what the answer said of the limits.
 
     `refused`: for its rate; the key is parked then for so many seconds, for every worker.
 
@@ -177,8 +192,13 @@ async def heard(
     for limit in (limits.requests, limits.tokens):
         arguments += _told(limit)
     names = keys.quota(scope.key, scope.name)[:6]
+    calls = [
+        Call("quota/learn", names, arguments),
+        Call("quota/park", names[:1], [model, int(refused), park_ms]),
+        _refreshing(scope),
+    ]
     with redis_or_away():
-        await scripts.run_all(redis, [Call("quota/learn", names, arguments), _refreshing(scope)])
+        await scripts.run_all(redis, calls)
 
 
 async def settle(

@@ -22,7 +22,7 @@ from rejoin.shared.events import FailureCode
 from rejoin.shared.quota import Standing
 from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings_file import Quota
-from rejoin.worker.quota_scopes import Known, Later, Scopes
+from rejoin.worker.quota_scopes import Known, Later, Scopes, model_of
 
 PATIENCE_SECONDS: Final = 2.0  # who waits for longer holds no worker
 
@@ -35,9 +35,12 @@ _log = logging.getLogger(__name__)
 class Admitted:
     """A call that may be made. Once it is over it says so, however it ended."""
 
-    def __init__(self, admission: "Admission", known: Known | None, call: str) -> None:
+    def __init__(
+        self, admission: "Admission", known: Known | None, call: str, model: str = ""
+    ) -> None:
         self._admission = admission
         self._known = known
+        self._model = model
         self._call = call
         self._began = time.monotonic()
         self._told = False
@@ -51,13 +54,13 @@ class Admitted:
         """Take the answer's beginning, and what its headers say; the rest goes on beside."""
         known, told, self._told = self._known, self._told, True
         if known is not None and not told and (limits or known.ramps or not known.heard):
-            self._admission.hear(known, self._call, limits)
+            self._admission.hear(known, self._call, self._model, limits)
 
     async def refused(self, error: ProviderError) -> bool:
         """Take a call's failure; return whether its key is parked now for all workers."""
         if self._known is None:
             return False
-        return await self._admission.refuse(self._known, self._call, error)
+        return await self._admission.refuse(self._known, self._call, self._model, error)
 
     async def over(self, tokens: int | None = None, *, made: bool = True) -> None:
         """Give the slot back; `tokens` it used (None: nobody knows), or that it was never made."""
@@ -105,19 +108,22 @@ class Admission:
         caller: str,
         tokens: int,
         patience_seconds: float = PATIENCE_SECONDS,
+        goes_on: bool = False,
     ) -> Admitted | Later:
         """Admit a call of `provider/name`, after a short wait if need be; or say how long it is.
 
         `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
-        is its id, and it is woken when its turn comes.
+        is its id, and it is woken when its turn comes. One that `goes_on` where another model was
+        refused does not wait for the end of its key's parking, unless this one was refused too.
         """
         known = self.known_of(model)
         if known is None:
             return Admitted(self, None, "")
         known.used_at = time.monotonic()
         call = secrets.token_hex(8)
-        if not known.bounded and (known.heard or await self._goes_first(known)):
-            return Admitted(self, known, call)
+        # One that goes on does not go by what was known before the refusal.
+        if not known.bounded and (not goes_on if known.heard else await self._goes_first(known)):
+            return Admitted(self, known, call, model)
         until = known.used_at + 2 * patience_seconds
         while True:
             patience_ms = round(patience_seconds * 1000) if time.monotonic() < until else 0
@@ -131,6 +137,7 @@ class Admission:
                     tokens=tokens,
                     slot_ms=self._slot_ms,
                     patience_ms=patience_ms,
+                    goes_on_with=model_of(model) if goes_on else "",
                 )
             except LogUnavailable as error:
                 _log.warning("%s; a call of %s is not counted", error, model)
@@ -139,7 +146,7 @@ class Admission:
             if asked.admitted:
                 if stands.bounded:
                     known.calls.add(call)
-                return Admitted(self, known, call)
+                return Admitted(self, known, call, model)
             seconds = asked.wait_ms / 1000
             if asked.wait_ms > patience_ms:
                 return Later(known.scope, place, seconds, asked.due_ms)
@@ -156,22 +163,24 @@ class Admission:
         if known is not None and known.bounded:
             await self.leave(Later(known.scope, place, 0, 0))
 
-    def hear(self, known: Known, call: str, limits: RateLimits | None) -> None:
+    def hear(self, known: Known, call: str, model: str, limits: RateLimits | None) -> None:
         """Tell all workers, beside the answer, what its headers said."""
         if limits is None and not known.ramps:
             known.heard = True
             _release(known)
             return
-        task = self._telling[call] = asyncio.create_task(self._tell(known, call, limits))
+        task = self._telling[call] = asyncio.create_task(
+            self._tell(known, call, model, limits)
+        )
         task.add_done_callback(lambda _: self._telling.pop(call, None))
 
-    async def refuse(self, known: Known, call: str, error: ProviderError) -> bool:
+    async def refuse(self, known: Known, call: str, model: str, error: ProviderError) -> bool:
         """Tell all workers of a refusal; return whether the key is parked by it."""
         limited = error.code == FailureCode.RATE_LIMITED and error.retryable
         seconds = (error.retry_after_seconds or 0) if limited else 0
         if seconds >= self._most_parked_seconds:
             seconds = 0  # no message waits for that: each is refused, and fails
-        if not seconds and error.limits is None:
+        if not seconds and error.limits is None and not (limited and known.bounded):
             return False
         try:
             await quota.heard(
@@ -179,13 +188,16 @@ class Admission:
                 known.scope,
                 call,
                 error.limits,
+                model=model_of(model),
                 refused=limited,
                 parked_seconds=seconds,
             )
         except LogUnavailable as away:
             _log.warning("%s; no other worker hears that a key is limited", away)
             return False
-        known.bounded, known.ramps = True, known.ramps or seconds > 0
+        known.bounded = True
+        if seconds > 0:
+            self._scopes.parked(known.scope.key)
         return seconds > 0
 
     async def settle(
@@ -221,6 +233,8 @@ class Admission:
         if known.probe is None:
             known.probe = asyncio.Event()
             await self._keep(known)  # other workers may know more
+            if known.bounded:
+                _release(known)  # it may have to wait, and the others by what is known
             return not known.bounded
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_SECONDS):
@@ -239,9 +253,11 @@ class Admission:
         finally:
             known.waiting.pop(place, None)
 
-    async def _tell(self, known: Known, call: str, limits: RateLimits | None) -> None:
+    async def _tell(
+        self, known: Known, call: str, model: str, limits: RateLimits | None
+    ) -> None:
         try:
-            await quota.heard(self._redis, known.scope, call, limits)
+            await quota.heard(self._redis, known.scope, call, limits, model=model_of(model))
             known.bounded = known.bounded or limits is not None
         except LogUnavailable as error:
             _log.warning("%s; what a provider said of its limits is lost", error)

@@ -117,6 +117,7 @@ class Asking:
                 why = reason or choice.reason or ""
                 _log.info("message %s: %s goes on (%s)", self._message_id, model, why)
                 await self._begin_again(model, why)
+                self._parking.goes_on(model, why)
             asked = await self._ask(model, choice)
             if not isinstance(asked, Failed):
                 self._models = [model, *self._others]

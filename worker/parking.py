@@ -33,6 +33,12 @@ class Parking:
         self._message_id = attempt.record.message_id
         self._caller = attempt.record.owner
         self._parked = False
+        self._go_on = set[str]()
+
+    def goes_on(self, model: str, reason: str) -> None:
+        """Note that the message goes on with a model for that reason, from now on."""
+        if reason == FailureCode.RATE_LIMITED:
+            self._go_on.add(model)
 
     async def ask(self, model: str, request: ModelRequest, seconds: float) -> Admitted | Later:
         """Ask for one call, for a short time within the slot; the message may run for `seconds`.
@@ -48,6 +54,7 @@ class Parking:
                     place=self._message_id,
                     caller=self._caller,
                     tokens=tokens_of(request.chars, request.max_tokens),
+                    goes_on=model in self._go_on,
                 )
         except TimeoutError:
             await self._kit.admission.abandon(model, self._message_id)

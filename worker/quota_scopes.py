@@ -58,9 +58,9 @@ class Scopes:
 
     def of(self, model: str) -> Known | None:
         """What is known of a model's scope; None: nothing ever bounds it."""
-        provider, _, name = model.partition("/")
+        provider, _, _ = model.partition("/")
         set_up = self._quotas.get(provider)
-        scope_name = "" if set_up is not None else name.partition("?")[0]
+        scope_name = "" if set_up is not None else model_of(model)
         at = f"{provider}/{scope_name}"
         if at not in self._known:
             unbounded = provider not in _PROVIDERS or (provider in _UNKNOWN and set_up is None)
@@ -73,6 +73,12 @@ class Scopes:
             self._known[at] = Known(scope, bounded=set_up is not None, heard=heard)
         return self._known[at]
 
+    def parked(self, key: str) -> None:
+        """Note that a key was parked: no call of its other models goes by what was known before."""
+        for known in self._known.values():
+            if known.scope.key == key:
+                known.bounded = known.ramps = True
+
     def in_use(self) -> list[Known]:
         """Those with a call under way, or one not long ago; the others are forgotten."""
         since = time.monotonic() - _USED_SECONDS
@@ -82,6 +88,11 @@ class Scopes:
             if known.calls or known.waiting or known.used_at > since
         }
         return list(self._known.values())
+
+
+def model_of(model: str) -> str:
+    """The name that the provider gives a model, of `provider/name?options`."""
+    return model.partition("/")[2].partition("?")[0]
 
 
 def tokens_of(chars: int, max_tokens: int | None) -> int:

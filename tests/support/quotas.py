@@ -61,8 +61,9 @@ async def pass_time(redis: Redis, scope: Scope, seconds: float) -> None:
                 await redis.hincrby(name, field, -by_ms)  # type: ignore[misc]
     stored = cast(dict[bytes, bytes], await redis.hgetall(places))  # type: ignore[misc]
     for place, said in stored.items():
-        till, need, kind, woken = said.split()
-        older = b"%d %b %b %d" % (int(till) - by_ms, need, kind, max(0, int(woken) - by_ms))
+        till, need, kind, *times = said.split()
+        woken, since = (max(0, int(time) - by_ms) for time in times)
+        older = b"%d %b %b %d %d" % (int(till) - by_ms, need, kind, woken, since)
         await redis.hset(places, place, older)  # type: ignore[misc]
 
 

@@ -1,7 +1,7 @@
 -- Take what a provider's answer says of its key's limits (shared/quota.py).
 -- KEYS key | state | window | tokens | running | unheard, as `refresh`
--- ARGV call | window in ms | whether it was refused for its rate (1, 0) | park the key for so many ms
---   (0: not) | requests: most, left, in how many ms all are there again | tokens: same (empty: not said)
+-- ARGV call | window in ms | whether it was refused for its rate (1, 0) | for how many ms the key is
+--   parked for that (0: it is not) | requests: most, left, in how many ms all are there again | tokens: same (empty: not said)
 -- Returns 1. A repeat changes nothing, but for the ramp, which may double once more.
 local time = redis.call('TIME')
 local now, wide = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(ARGV[2])
@@ -42,16 +42,9 @@ if redis.call('HEXISTS', KEYS[2], 'requests_most') == 1 then
 elseif ARGV[3] == '1' and tonumber(ARGV[4]) > 0 then
   -- It says how long, not how many: those that waited must not come all at once.
   redis.call('HSET', KEYS[2], 'ramp', '1', 'learned_at', text(now))
-elseif ramp and tonumber(ramp) >= 64 then
+elseif ramp and ARGV[3] == '0' and tonumber(ramp) >= 64 then
   redis.call('HDEL', KEYS[2], 'ramp')
-elseif ramp then
+elseif ramp and ARGV[3] == '0' then
   redis.call('HSET', KEYS[2], 'ramp', text(ramp * 2), 'learned_at', text(now))
-end
-local ms = tonumber(ARGV[4])
-if ms > 0 then
-  local had = redis.call('HMGET', KEYS[1], 'parked_from', 'parked_ms')
-  if not had[1] or tonumber(had[1]) + tonumber(had[2]) < now + ms then
-    redis.call('HSET', KEYS[1], 'parked_from', text(now), 'parked_ms', text(ms))
-  end
 end
 return 1

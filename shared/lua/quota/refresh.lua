@@ -1,5 +1,5 @@
 -- Forget what left a quota's window, and note what is free of it now (shared/quota.py).
--- KEYS key: hash parked_from, parked_ms, "scope <name>" = when used | state: hash | window: zset
+-- KEYS key: hash as `park`, and "scope <name>" = when used | state: hash | window: zset
 --   call = when admitted | tokens: hash call = how many | running: zset call = till when | unheard
 -- ARGV scope | window in ms | requests, tokens in a window, requests at once (0: any) | life in ms
 -- Returns {whether anything is bounded or parked, parked for how many ms, whether calls come back one
@@ -29,6 +29,9 @@ local k = redis.call('HMGET', KEYS[1], 'parked_from', 'parked_ms')
 local parked = k[1] and math.min(tonumber(k[2]), tonumber(k[1]) + tonumber(k[2]) - now) or 0
 if k[1] and parked <= 0 then
   redis.call('HDEL', KEYS[1], 'parked_from', 'parked_ms')
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(name, 1, 6) == 'model ' then redis.call('HDEL', KEYS[1], name) end
+  end
 end
 local s = redis.call('HMGET', KEYS[2], 'learned_at', 'ramp', 'sum')
 local fresh = s[1] and math.abs(now - tonumber(s[1])) <= 10 * wide
