@@ -169,9 +169,7 @@ class Admission:
             known.heard = True
             _release(known)
             return
-        task = self._telling[call] = asyncio.create_task(
-            self._tell(known, call, model, limits)
-        )
+        task = self._telling[call] = asyncio.create_task(self._tell(known, call, model, limits))
         task.add_done_callback(lambda _: self._telling.pop(call, None))
 
     async def refuse(self, known: Known, call: str, model: str, error: ProviderError) -> bool:
@@ -253,9 +251,7 @@ class Admission:
         finally:
             known.waiting.pop(place, None)
 
-    async def _tell(
-        self, known: Known, call: str, model: str, limits: RateLimits | None
-    ) -> None:
+    async def _tell(self, known: Known, call: str, model: str, limits: RateLimits | None) -> None:
         try:
             await quota.heard(self._redis, known.scope, call, limits, model=model_of(model))
             known.bounded = known.bounded or limits is not None

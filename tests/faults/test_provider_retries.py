@@ -306,6 +306,16 @@ async def test_a_fallback_is_not_kept_waiting_by_a_retry_after_beyond_the_messag
     assert [reset["reason"] for reset in data_of(frames, "reset")] == ["rate_limited"]
 
 
+async def test_a_fallback_is_not_kept_waiting_by_a_parking_of_its_own_providers_key(
+    own: Provided,
+) -> None:
+    another = f"openai/another?words={WORDS}"
+    message_id = await own.ask("fault=429&retry_after=60", fallbacks=[another])
+    frames = await own.api.log(message_id)
+    assert_answered(frames)
+    assert [reset["reason"] for reset in data_of(frames, "reset")] == ["rate_limited"]
+
+
 async def test_a_worker_that_leaves_in_a_pause_hands_over(own: Provided) -> None:
     message_id = await own.ask("fault=503&retry_after=60&times=1")
     async with open_tail(own.api.events(message_id)) as tail:

@@ -31,6 +31,7 @@ class Met(NamedTuple):
     """
 
     worker: str
+    model: str
     message_id: str
     at: float
     tokens: int | None
@@ -46,7 +47,7 @@ class LimitedProvider(ProviderServer):
 
     `tokens` (input and output) of a window and requests `at_once` are limited where given; too
     many at once are refused without Retry-After. `tells`: answers have the limits' headers.
-    `takes_seconds`: how long an answer takes.
+    `takes_seconds`: how long an answer takes. `by_model`: each model has limits of its own.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LimitedProvider(ProviderServer):
         tokens: int | None = None,
         at_once: int | None = None,
         tells: bool = True,
+        by_model: bool = False,
         takes_seconds: float = 0.0,
         output_tokens: int = len(ANSWERED),
         clock: Callable[[], float] = time.monotonic,
@@ -71,6 +73,7 @@ class LimitedProvider(ProviderServer):
         self._limit, self._tokens, self._at_once = requests, tokens, at_once
         self._sliding = sliding
         self._tells = tells
+        self._by_model = by_model
         self.takes_seconds = takes_seconds
         self._output_tokens = output_tokens
         self._under_way: list[Request] = []
@@ -122,28 +125,30 @@ class LimitedProvider(ProviderServer):
         tokens = len(request.body) // _CHARS_PER_TOKEN + self._output_tokens
         self._under_way = [one for one in self._under_way if _runs(one)]
         crowded = self._at_once is not None and len(self._under_way) >= self._at_once
-        waits = None if crowded else self._waits(now, tokens)
+        model = str(request.json["model"])
+        waits = None if crowded else self._waits(now, tokens, model)
         if crowded or waits is not None:
-            self.met.append(Met(worker, message_id, now, None))
-            return self._refuse(now, waits)
-        self.met.append(Met(worker, message_id, now, tokens))
+            self.met.append(Met(worker, model, message_id, now, None))
+            return self._refuse(now, waits, model)
+        self.met.append(Met(worker, model, message_id, now, tokens))
         self._under_way.append(request)
         self.most_at_once = max(self.most_at_once, len(self._under_way))
         used = (tokens - self._output_tokens, self._output_tokens)
-        said = whole(self.wire, str(request.json["model"]), *ANSWERED, used=used)
+        said = whole(self.wire, model, *ANSWERED, used=used)
         parts: list[Part] = [*said[:-1], Pause(self.takes_seconds), said[-1]]
-        return Answer(parts, headers=self._headers(now))
+        return Answer(parts, headers=self._headers(now, model))
 
-    def _counting(self, now: float) -> list[Met]:
+    def _counting(self, now: float, model: str) -> list[Met]:
         """The requests that count against what may come now, the oldest first."""
+        taken = [one for one in self.taken if one.model == model or not self._by_model]
         if self._sliding:
-            return [one for one in self.taken if one.at > now - self.window_seconds]
+            return [one for one in taken if one.at > now - self.window_seconds]
         window = self._window_of(now)
-        return [one for one in self.taken if self._window_of(one.at) == window]
+        return [one for one in taken if self._window_of(one.at) == window]
 
-    def _waits(self, now: float, tokens: int) -> float | None:
+    def _waits(self, now: float, tokens: int, model: str) -> float | None:
         """Seconds until there is room for such a request; None: there is."""
-        counting = self._counting(now)
+        counting = self._counting(now, model)
         requests, spent = len(counting), _spent(counting)
         for leaving in [None, *counting]:
             if leaving is not None:
@@ -159,17 +164,17 @@ class LimitedProvider(ProviderServer):
             return one.at + self.window_seconds - now
         return (self._window_of(now) + 1) * self.window_seconds - now
 
-    def _refuse(self, now: float, waits: float | None) -> Answer:
-        headers = dict(self._headers(now))
+    def _refuse(self, now: float, waits: float | None, model: str) -> Answer:
+        headers = dict(self._headers(now, model))
         if waits is not None:
             headers["Retry-After"] = _seconds(waits)  # a scaled minute has scaled seconds
         said = "Rate limit reached for requests." if waits else "Too many concurrent requests."
         return refusal(self.wire, 429, said, code="rate_limit_exceeded", headers=headers)
 
-    def _headers(self, now: float) -> Mapping[str, str]:
+    def _headers(self, now: float, model: str) -> Mapping[str, str]:
         if not self._tells:
             return {}
-        counting = self._counting(now)
+        counting = self._counting(now, model)
         reset = self._gone_in(counting[-1], now) if counting else 0.0
         told = {"requests": (self._limit, max(0, self._limit - len(counting)))}
         if self._tokens is not None:

@@ -24,6 +24,9 @@ from tests.support.redis_server import free_port
 KEYED: Final = {"OPENAI_API_KEY": "sk-0123456789"}
 LIMITS: Final = RateLimits(Limit(60, 59, 1.0))
 MODEL: Final = "openai/m"
+SLOW_DOWN: Final = ProviderError(
+    "slow down", code=FailureCode.RATE_LIMITED, retryable=True, retry_after_seconds=30
+)
 DOCS: Final = Path(__file__).parents[3] / "docs" / "how-to" / "quotas.md"
 
 
@@ -108,10 +111,7 @@ async def test_a_refusal_parks_the_key_and_whoever_asks_is_told_for_how_long(
     admission = admission_on(redis)
     first = await ask(admission)
     assert isinstance(first, Admitted)
-    refused = ProviderError(
-        "slow down", code=FailureCode.RATE_LIMITED, retryable=True, retry_after_seconds=30
-    )
-    assert await first.refused(refused)
+    assert await first.refused(SLOW_DOWN)
     await first.over()
     for model in (MODEL, "openai/another"):
         later = await ask(admission, model)
@@ -180,3 +180,43 @@ async def test_a_pause_that_no_message_waits_for_parks_nothing(redis: Redis) -> 
     assert not await first.refused(refused)
     await first.over()
     assert isinstance(await ask(admission), Admitted)
+
+
+async def test_who_goes_on_with_another_model_passes_a_parking_and_is_followed_by_others(
+    redis: Redis,
+) -> None:
+    admission = admission_on(redis)
+    first = await ask(admission)
+    assert isinstance(first, Admitted)
+    await first.refused(SLOW_DOWN)
+    await first.over()
+    ahead = await admission.ask("openai/b", place="b", caller="", tokens=1, goes_on=True)
+    assert isinstance(ahead, Admitted)
+    others = [
+        asyncio.create_task(
+            admission.ask("openai/b", place=f"b{n}", caller="", tokens=1, goes_on=True)
+        )
+        for n in range(9)
+    ]
+    assert isinstance(await ask(admission, "openai/b", "comes-along"), Later)
+    assert not any(other.done() for other in others)
+    ahead.heard()
+    async with asyncio.timeout(0.9):  # or they would go on as it does not answer
+        found = await asyncio.gather(*others)
+    assert all(isinstance(one, Admitted) for one in found)
+    assert isinstance(
+        await admission.ask(MODEL, place="a", caller="", tokens=1, goes_on=True), Later
+    )
+
+
+async def test_who_goes_on_with_another_model_waits_once_that_is_refused_too(redis: Redis) -> None:
+    admission = admission_on(redis, {"openai": Quota(requests_at_once=5)})
+    for model in ("openai/a", "openai/b"):
+        call = await admission.ask(model, place="p", caller="", tokens=1, goes_on=True)
+        assert isinstance(call, Admitted)
+        await call.refused(SLOW_DOWN)
+        await call.over()
+    for model in ("openai/a", "openai/b"):
+        later = await admission.ask(model, place="p", caller="", tokens=1, goes_on=True)
+        assert isinstance(later, Later)
+        assert later.seconds > 29
