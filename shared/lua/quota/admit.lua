@@ -66,6 +66,11 @@ if parked == 0 and looked and requests > 0 and calls > 0 and tokens >= need then
       redis.call('HINCRBY', KEYS[2], name, text(0 - by))
     end
   end
+  for i = 1, #KEYS do -- `refresh` renews it
+    if redis.call('PTTL', KEYS[i]) == -1 then
+      redis.call('PEXPIRE', KEYS[i], 7200000)
+    end
+  end
   return {1, 0, 0}
 end
 -- When its turn comes, as far as the window tells: the calls before it leave it one by one.

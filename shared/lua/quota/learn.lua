@@ -54,4 +54,9 @@ if ms > 0 then
     redis.call('HSET', KEYS[1], 'parked_from', text(now), 'parked_ms', text(ms))
   end
 end
+for i = 1, #KEYS do -- `refresh` renews it
+  if redis.call('PTTL', KEYS[i]) == -1 then
+    redis.call('PEXPIRE', KEYS[i], 7200000)
+  end
+end
 return 1
