@@ -264,3 +264,12 @@ async def test_a_call_of_no_tokens_comes_and_goes(any_redis: Redis) -> None:
     for place in ("a", "b"):
         assert (await admit(any_redis, scope, place, tokens=0)).admitted
         await pass_time(any_redis, scope, 61)
+
+
+async def test_no_key_lives_for_ever_at_any_moment(any_redis: Redis) -> None:
+    scope = scope_of(requests=2, tokens=100, at_once=2)
+    for place in ("a", "b", "c"):
+        await admit(any_redis, scope, place)
+        lives = {name: await any_redis.pttl(name) for name in await any_redis.keys("rejoin:*")}
+        assert lives
+        assert all(life > 0 for life in lives.values()), lives

@@ -61,4 +61,9 @@ for name, by in pairs({requests_free = 1, requests_left = 1, calls_free = 1, tok
     redis.call('HINCRBY', KEYS[2], name, text(0 - by))
   end
 end
+for i = 1, #KEYS do -- `refresh` renews it
+  if redis.call('PTTL', KEYS[i]) == -1 then
+    redis.call('PEXPIRE', KEYS[i], 7200000)
+  end
+end
 return 1

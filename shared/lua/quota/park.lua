@@ -12,13 +12,15 @@ if ms > 0 and till < now + ms then
   redis.call('HSET', KEYS[1], 'parked_from', string.format('%.0f', now), 'parked_ms', string.format('%.0f', ms))
   till = now + ms
 end
-if till <= now then
-  return 1
-end
 local name = 'model ' .. ARGV[1]
-if ARGV[2] == '1' then
+if till > now and ARGV[2] == '1' then
   redis.call('HSET', KEYS[1], name, 'refused')
-elseif tonumber(redis.call('HGET', KEYS[1], name) or '') then
+elseif till > now and tonumber(redis.call('HGET', KEYS[1], name) or '') then
   redis.call('HSET', KEYS[1], name, '0')
+end
+for i = 1, #KEYS do -- `refresh` renews it
+  if redis.call('PTTL', KEYS[i]) == -1 then
+    redis.call('PEXPIRE', KEYS[i], 7200000)
+  end
 end
 return 1
