@@ -130,12 +130,14 @@ async def admit(
     tokens: int,
     slot_ms: int,
     patience_ms: int,
+    had_turn: bool = False,
     goes_on_with: str = "",
 ) -> tuple[Admitted, Standing]:
     """Let a call begin, or keep `place` for it in the line.
 
     `tokens` are kept for it. Its slot lives `slot_ms`, unless it is kept. One that has to wait
     for longer than `patience_ms` is taken to be parked: `following` names it when it may begin.
+    `had_turn`: it is no first call, so it comes before those that have not begun.
     `goes_on_with` is the model of a call that is made because another one was refused: a parking of
     the key does not hold it up, as long as that model was not refused during it too.
 
@@ -145,7 +147,7 @@ async def admit(
     names = keys.quota(scope.key, scope.name)
     _, state, window, _, _, _, line, places, turns = names
     window_ms, life_ms = _window_ms(scope), _LIFE_SECONDS * 1000
-    placing: list[Argument] = [place, call, caller, tokens, _BELIEVED_MS, life_ms]
+    placing: list[Argument] = [place, call, caller, tokens, _BELIEVED_MS, life_ms, int(had_turn)]
     asking: list[Argument] = [place, call, slot_ms, window_ms, goes_on_with, _GOES_AHEAD_MS]
     with redis_or_away():
         refreshed, _, admitted = await scripts.run_all(

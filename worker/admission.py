@@ -108,12 +108,14 @@ class Admission:
         caller: str,
         tokens: int,
         patience_seconds: float = PATIENCE_SECONDS,
+        had_turn: bool = False,
         goes_on: bool = False,
     ) -> Admitted | Later:
         """Admit a call of `provider/name`, after a short wait if need be; or say how long it is.
 
         `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
-        is its id, and it is woken when its turn comes. One that `goes_on` where another model was
+        is its id, and it is woken when its turn comes; `had_turn`: it came before, for an earlier
+        call, and those whose own is yet to come are after it. One that `goes_on` where another model was
         refused does not wait for the end of its key's parking, unless this one was refused too.
         """
         known = self.known_of(model)
@@ -137,6 +139,7 @@ class Admission:
                     tokens=tokens,
                     slot_ms=self._slot_ms,
                     patience_ms=patience_ms,
+                    had_turn=had_turn,
                     goes_on_with=model_of(model) if goes_on else "",
                 )
             except LogUnavailable as error:

@@ -34,6 +34,8 @@ class Parking:
         self._caller = attempt.record.owner
         self._parked = False
         self._go_on = set[str]()
+        # An answer that somebody reads already is not to wait for all that are yet to begin.
+        self._had_turn = attempt.claim.attempt > 1 or bool(attempt.before.progress.steps)
 
     def goes_on(self, model: str, reason: str) -> None:
         """Note that the message goes on with a model for that reason, from now on."""
@@ -54,6 +56,7 @@ class Parking:
                     place=self._message_id,
                     caller=self._caller,
                     tokens=tokens_of(request.chars, request.max_tokens),
+                    had_turn=self._had_turn,
                     goes_on=model in self._go_on,
                 )
         except TimeoutError:
@@ -72,7 +75,7 @@ class Parking:
         Raises:
             ProviderError, Stopped, LogRefused: as that.
         """
-        call.hear = admitted.heard
+        call.hear, self._had_turn = admitted.heard, True
         try:
             failure = await calling.call(attempt, model, call)
         except ProviderError as error:

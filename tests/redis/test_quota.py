@@ -273,3 +273,19 @@ async def test_no_key_lives_for_ever_at_any_moment(any_redis: Redis) -> None:
         lives = {name: await any_redis.pttl(name) for name in await any_redis.keys("rejoin:*")}
         assert lives
         assert all(life > 0 for life in lives.values()), lives
+
+
+async def test_a_later_call_of_one_that_has_begun_comes_before_those_that_have_not(
+    any_redis: Redis,
+) -> None:
+    scope = scope_of(at_once=1)
+    await fill(any_redis, scope, 1)
+    for place in ("a1", "a2", "begun", "b1"):
+        await admit(any_redis, scope, place, caller=place[0], had_turn=place == "begun")
+    order, left, call = [], ["a2", "b1", "a1", "begun"], "first-0"
+    while left:
+        await quota.settle(any_redis, scope, call, tokens=1, made=True, took_seconds=1)
+        (call,) = [one for one in left if (await admit(any_redis, scope, one)).admitted]
+        left.remove(call)
+        order.append(call)
+    assert order == ["begun", "a1", "b1", "a2"]

@@ -27,6 +27,7 @@ async def admit(
     caller: str = "",
     tokens: int = 10,
     patience_ms: int = PATIENCE_MS,
+    had_turn: bool = False,
 ) -> Admitted:
     """Ask for one call, which has the name of its place."""
     admitted, _ = await quota.admit(
@@ -38,6 +39,7 @@ async def admit(
         tokens=tokens,
         slot_ms=SLOT_MS,
         patience_ms=patience_ms,
+        had_turn=had_turn,
     )
     return admitted
 
