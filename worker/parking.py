@@ -56,6 +56,8 @@ class Parking:
                     place=self._message_id,
                     caller=self._caller,
                     tokens=tokens_of(request.chars, request.max_tokens),
+                    # What it waits within its slot is of its own time, and must not use it up.
+                    patience_seconds=min(PATIENCE_SECONDS, seconds / 4),
                     had_turn=self._had_turn,
                     goes_on=model in self._go_on,
                 )
