@@ -75,6 +75,10 @@ def take_over(
     last = int(str(message.attempts[-1]["attempt"])) if message.attempts else 0
     lost = _sum_of(message, message.spending.left, request)
     if handed is None or handed.attempt < last:
+        step = len(message.named("step")) + 1
+        if message.spending.to_call and found.called != (last, step):
+            message.spending.to_call = False  # it had not called yet
+            lost = _NOTHING  # which says so to later attempts
         message.spending.lose()
         return None, lost
     used = Usage(**handed.used)  # type: ignore[arg-type]  # as a worker wrote it

@@ -238,7 +238,7 @@ def test_a_known_cost_and_an_unknown_one_make_an_unknown_one() -> None:
 def test_what_a_worker_noted_of_its_broken_calls_counts_and_not_their_text() -> None:
     frames = log(START, Text("1234"), noted(reset()), Text("1234"), noted(reset("2-1")))
     assert spent_of(fold(frames), REQUEST) == total(REPORTED, REPORTED)
-    assert guessed(fold(frames), fold(frames).calls) == set()
+    assert guessed(fold(frames), fold(frames).spending.calls) == set()
 
 
 def test_each_attempt_has_the_usage_of_its_own_calls() -> None:
