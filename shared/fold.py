@@ -133,7 +133,7 @@ class Message:
         if event.id is not None:
             self._note_attempt(event)
         if not event.private.get("goes_on"):
-            self._to_call = self._is_to_call()
+            self._to_call = not event.private.get("ends") and self._is_to_call()
 
     def _lose(self, opening: Kept) -> None:
         """Note what a call used that finished no step: as its worker says, or the next one."""
