@@ -16,12 +16,13 @@ async def check_agents(redis: Redis, request: StoredRequest) -> None:
         NotFound: the model, or a fallback, is none.
         Unavailable: Redis is away, or not within 3.5 s.
     """
-    models = (request.model, *request.fallbacks)
-    if not any(map(is_agent, models)):
+    models = {"": request.model}
+    models |= {f"fallbacks.{at}: ": model for at, model in enumerate(request.fallbacks)}
+    if not any(map(is_agent, models.values())):
         return
     async with redis_answers():
         known = await registered.known(redis)
     there = frozenset[str]() if known is None else known.agents
-    for model in models:
+    for at, model in models.items():
         if is_agent(model) and model.removeprefix(f"{AGENTS}/") not in there:
-            raise NotFound(f"there is no model {model}")
+            raise NotFound(f"{at}there is no model {model}")

@@ -93,7 +93,7 @@ class Message:
         if event.id is not None:
             self._note_attempt(event)
         if not event.private.get("goes_on"):
-            self.spending.to_call = self._is_to_call()
+            self.spending.to_call = not event.private.get("ends") and self._is_to_call()
 
     def _lose(self, opening: Kept) -> None:
         private = opening.private

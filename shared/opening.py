@@ -24,6 +24,7 @@ def opening(
     used: Usage | None = None,
     lost: Usage | None = None,
     goes_on: bool = False,
+    ends: bool = False,
 ) -> list[Entry]:
     """Return the events that open `attempt`.
 
@@ -31,7 +32,8 @@ def opening(
     `model` the one that answers now (None: the one that was asked for), `used` what the calls of
     the attempt before used that finished no step, where the caller knows; `lost` what the call
     used that it left in the log, as the caller counted it. `goes_on`: a model call
-    that was under way is so still, and breaks off with nothing.
+    that was under way is so still, and breaks off with nothing. `ends`: the attempt only ends the
+    message, and calls no model.
     """
     reset = Reset(str(after) if after else None, attempt, model or record.model, reason)
     note: dict[str, object] = {"worker": worker_id, "at": iso(now_ms())}
@@ -41,6 +43,8 @@ def opening(
         note["lost"] = asdict(lost)
     if goes_on:
         note["goes_on"] = True
+    if ends:
+        note["ends"] = True
     private = dumps(note).encode()
     if newest is not None:
         return [(reset, private)]
@@ -50,7 +54,7 @@ def opening(
     if attempt == 1:
         return [(start, private)]
     # An empty log behind a claimed attempt: Redis lost it, or its worker died before writing.
-    return [(start, private), (reset, b"")]
+    return [(start, private), (reset, b'{"ends":true}' if ends else b"")]
 
 
 def frames(attempt: int, first: int, entries: Iterable[Entry]) -> list[Frame]:

@@ -20,6 +20,8 @@ SETTING: Final = "REJOIN_SETTINGS_FILE"
 
 _MOST_NAME_CHARS: Final = 32
 _PROVIDERS: Final = frozenset(entry.name for entry in REGISTRY)
+_AGENTS: Final = "agent"  # as the catalogue has it, which stands above this
+_LINES: Final = 'each line is "provider/name" = ["provider/name"], a list of at most 8 models'
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*")  # "__" parts it from a tool's name
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -78,9 +80,8 @@ class SettingsFile(BaseModel):
     def _models_of_fallbacks(self) -> Self:
         for model, others in self.fallbacks.items():
             for one in (model, *others):
-                provider, _, name = one.partition("/")
-                if not name or provider not in _PROVIDERS:
-                    raise ValueError(f"[fallbacks] {model!r}: {one!r} is no `provider/name`")
+                if fault := _model_fault(one):
+                    raise ValueError(f"[fallbacks] {model!r}: {fault}")
             if model in others:
                 raise ValueError(f"[fallbacks] {model!r}: it is its own fallback")
         return self
@@ -89,8 +90,7 @@ class SettingsFile(BaseModel):
     def _providers_of_quotas(self) -> Self:
         for name in self.quota:
             if name not in _PROVIDERS:
-                known = ", ".join(sorted(_PROVIDERS))
-                raise ValueError(f"[quota.{name}]: there is no such provider, but {known}")
+                raise ValueError(f"[quota.{name}]: {_no_provider(name)}")
         return self
 
     @model_validator(mode="after")
@@ -102,6 +102,9 @@ class SettingsFile(BaseModel):
                     " single _ within"
                 )
         return self
+
+
+_QUOTA_KEYS: Final = f": it has {', '.join(Quota.model_fields)}"
 
 
 def load(path: Path | None) -> SettingsFile:
@@ -118,7 +121,7 @@ def load(path: Path | None) -> SettingsFile:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{SETTING}: {path} cannot be read: {reason}") from error
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{SETTING}: {path} is not TOML: {error}") from error
+        raise SettingsError(f"{SETTING}: {path} is not TOML: {error}{_toml_mend(error)}") from error
     try:
         return SettingsFile.model_validate(said)
     except ValidationError as error:
@@ -153,6 +156,27 @@ def _filled(values: Mapping[str, str], at: str, environ: Mapping[str, str]) -> d
     return filled
 
 
+def _toml_mend(error: tomllib.TOMLDecodeError) -> str:
+    unquoted = str(error).startswith("Expected '=' after a key")
+    return '; a key with a "/" or ":" in it has quotation marks around it' if unquoted else ""
+
+
+def _model_fault(model: str) -> str:
+    """What is wrong with a model's name here; empty: nothing that can be seen from it."""
+    provider, _, name = model.partition("/")
+    if not name:
+        return f"{model!r} is no model: write provider/name"
+    if provider == _AGENTS:
+        return f"{model!r} is an agent: not this table, but a request may name one"
+    return "" if provider in _PROVIDERS else f"{model!r} is no model: {_no_provider(provider)}"
+
+
+def _no_provider(name: str) -> str:
+    close = difflib.get_close_matches(name, _PROVIDERS, n=1)
+    known = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(_PROVIDERS))}"
+    return f"there is no provider {name}: {known}"
+
+
 def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
     """One fault with its table and key; `where` is pydantic's, with its own words for unions."""
     said = said.removeprefix("Value error, ")
@@ -160,11 +184,12 @@ def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
     if not path:
         return said
     if path[0] == "fallbacks":
-        return f"[fallbacks] {' '.join(path[1:2])}: it is a list of at most 8 models"
+        return f"{' '.join(['[fallbacks]', *path[1:2]])}: {_LINES}"
     if path[0] == "quota":
-        return _quota_fault(path, kind, said)
+        return _quota_fault(path, kind)
     if path[0] != "mcp":
-        return f"{path[0]} is no table of it{_hint(path[0], SettingsFile)}"
+        known = _hint(path[0], SettingsFile) or f": it has {', '.join(SettingsFile.model_fields)}"
+        return f"{path[0]} is no table of it{known}"
     if len(path) < len(("mcp", "NAME", "key")):
         return f"[{'.'.join(path)}]: {said if len(path) > 1 else 'it has tables, [mcp.NAME]'}"
     table, key = f"[mcp.{path[1]}]", path[2]
@@ -175,13 +200,13 @@ def _fault(where: tuple[Any, ...], kind: str, said: str) -> str:
     return f"{table} {key}: {said}"
 
 
-def _quota_fault(path: list[str], kind: str, said: str) -> str:
+def _quota_fault(path: list[str], kind: str) -> str:
     if len(path) < len(("quota", "PROVIDER", "key")):
         return f"[{'.'.join(path)}]: it has tables, [quota.PROVIDER]"
     table, key = f"[quota.{path[1]}]", path[2]
     if kind == "extra_forbidden":
-        return f"{table} {key} is no key of it{_hint(key, Quota)}"
-    return f"{table} {key}: {said}"
+        return f"{table} {key} is no key of it{_hint(key, Quota) or _QUOTA_KEYS}"
+    return f"{table} {key}: it is a whole number from 1 on"
 
 
 def _hint(name: str, model: type[BaseModel]) -> str:

@@ -192,6 +192,7 @@ async def begin(
         model=model,
         used=used,
         lost=lost,
+        ends=to_end,
     )
     writer.open(first_events, found.frames[-1].id if found.frames else None)
     spent, earlier = spent_of(message, request), seen_of(message, request)

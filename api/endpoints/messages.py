@@ -22,7 +22,7 @@ from rejoin.api.tool_bodies import check_definitions
 from rejoin.api.tool_support import check_tools
 from rejoin.shared import record
 from rejoin.shared.catalogue import check_model
-from rejoin.shared.errors import BadRequest
+from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.ids import EventId
 
 _KEY: Final = re.compile(rb"[\x20-\x7e]{1,255}")
@@ -123,6 +123,8 @@ def _check_fallback(model: str, at: int) -> None:
         check_model(model)
     except BadRequest as error:
         raise BadRequest(error.mend, field=("fallbacks", at)) from error
+    except NotFound as error:
+        raise NotFound(f"fallbacks.{at}: {error}") from error
 
 
 def idempotency_key(scope: Scope) -> str | None:

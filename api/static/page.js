@@ -156,7 +156,8 @@ function take(id, name, data) {
     showText("spent", spent(data));
   }
   if (name === "retry") {
-    showState("live", `the provider is asked again in ${data.in_seconds} s (${data.reason})`);
+    const seconds = Math.ceil(data.in_seconds); // "within": a page that is loaded later says it too
+    showState("live", `the provider is asked again within ${seconds} s (${data.reason})`);
     remarked = true;
   } else if (remarked) {
     showLive();

@@ -87,7 +87,8 @@ async def _findings(call: str | None) -> AsyncIterator[Found]:
             yield found
     async for found in _own_code(settings):
         yield found
-    yield "server", await _server(settings)
+    async for found in _served(settings):
+        yield found
     async for found in _providers(settings, call):
         yield found
 
@@ -133,6 +134,13 @@ async def _own_code(settings: Settings) -> AsyncIterator[Found]:
     else:
         none = Finding(Grade.OK, "none: REJOIN_TOOLS and REJOIN_AGENTS are not set")
         yield "tools and agents", none
+
+
+async def _served(settings: Settings) -> AsyncIterator[Found]:
+    yield "server", await _server(settings)
+    if settings.redis_url is None and settings.port:
+        async for found in cooling_check.ask(server_url(None, settings)):
+            yield found
 
 
 async def _server(settings: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from math import ceil
 from typing import Final, Protocol
 
 import click
@@ -36,7 +37,7 @@ class Whole:
 
     def change(self, change: Change, message: Message) -> None:
         """Say what a tool did; wait with the text, for a later `reset` may take it back."""
-        if (said := _goes_on(change, message)) is not None:
+        if (said := _beside(change, message)) is not None:
             note(said)
         if change.taken_back:
             self._take_back(change, message)
@@ -76,7 +77,7 @@ class Growing:
 
     def change(self, change: Change, message: Message) -> None:
         """Write what is new, or all that stands where something was taken back."""
-        if (said := _goes_on(change, message)) is not None:
+        if (said := _beside(change, message)) is not None:
             self._new_line()
             note(said)
         if not change.taken_back:
@@ -146,12 +147,20 @@ def spent(usage: Mapping[str, object]) -> str:
     return f"{' + '.join(parts)} tokens, {money}{estimated}"
 
 
-def _goes_on(change: Change, message: Message) -> str | None:
-    """Say that another model goes on, with the attempt that begins; None: none does."""
+def _beside(change: Change, message: Message) -> str | None:
+    """Say what the answer waits for, or that another model goes on; None: neither is so."""
+    if change.event.name == "retry":
+        return _asked_again(change.event.data)
     if change.event.name != "reset" or len(message.attempts) < 2:
         return None
     before, now = (printable(str(one["model"])) for one in message.attempts[-2:])
     return None if now == before else f"{now} goes on instead of {before} ({_reason(change)})"
+
+
+def _asked_again(retry: Mapping[str, object]) -> str:
+    seconds, reason = retry.get("in_seconds"), printable(str(retry.get("reason")))
+    within = f" within {ceil(seconds)} s" if isinstance(seconds, int | float) else ""
+    return f"the provider is asked again{within} ({reason})"
 
 
 def _reason(change: Change) -> str:

@@ -437,3 +437,30 @@ async def test_another_model_that_goes_on_is_named(tmp_path: Path) -> None:
     assert said.count(line) == piped.stderr.decode().count(line) == 1
     assert said.count("goes on instead") == 1
     assert piped.stdout == b"so"
+
+
+async def test_what_an_answer_waits_for_is_said(tmp_path: Path) -> None:
+    log = ToyLog(
+        [
+            Entry("1-0", "start", {"attempt": 1, "model": "one/a"}),
+            Entry("1-1", "retry", {"reason": "rate_limited", "in_seconds": 41.03}),
+            Entry("2-0", "reset", {"after": "1-1", "attempt": 2, "model": "one/a"}),
+            Entry("2-1", "text", {"text": "so"}),
+            Entry("2-2", "done", {"finish_reason": "stop"}),
+        ]
+    )
+    take = taking()
+    async with toy_server(
+        lambda request: take(request) if request.method == "POST" else log(request)
+    ) as toy:
+
+        def talk() -> tuple[str, str]:
+            with running(tmp_path, "chat", "x", "--url", toy.url, terminal=True) as command:
+                assert command.wait() == 0
+                return command.shown(), command.said
+
+        shown, said = await asyncio.to_thread(talk)
+        piped = await chat(toy, tmp_path, "x")
+    line = "rejoin: the provider is asked again within 42 s (rate_limited)\n"
+    assert said.count(line) == piped.stderr.decode().count(line) == 1
+    assert (shown, piped.stdout) == ("so\n", b"so")

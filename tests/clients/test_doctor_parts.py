@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from rejoin.client.commands import cooling_check
 from rejoin.shared import cooling
+from rejoin.shared.clock import iso, now_ms
 from rejoin.shared.redis_check import Grade
 from rejoin.worker import check
 from tests.clients.commands import run
@@ -171,3 +172,29 @@ async def test_a_model_that_is_left_alone_is_told_with_the_seconds_left(
 async def test_of_models_left_alone_nothing_is_said_while_redis_is_away() -> None:
     url = f"redis://127.0.0.1:{nowhere()}/0"
     assert [found async for found in cooling_check.look(url)] == []
+
+
+async def test_without_a_redis_that_is_named_the_server_is_asked_who_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    told = {"until": iso(now_ms() + 3_600_000), "reason": "rate_limited"}
+    models = [{"id": "openai/a", "cooling": told}, {"id": "demo/echo", "cooling": None}]
+    async with toy_server(lambda _: reply(200, json.dumps({"models": models}).encode())) as toy:
+        port = toy.url.rpartition(":")[2]
+        done = await asyncio.to_thread(doctor, tmp_path, REJOIN_PORT=port)
+    assert re.search(r" alone for 3[56]\d\d s", lines(done, "warning", "model openai/a")[0])
+    assert b"model demo/echo" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        problem(503, "away"),
+        reply(200, b"<html>"),
+        reply(200, b'{"models": [{"id": "openai/a"}]}'),
+        reply(200, b'{"models": [{"id": "a/b", "cooling": {"until": "so", "reason": "x"}}]}'),
+    ],
+)
+async def test_a_server_that_lists_no_models_is_asked_in_vain(answer: Reply) -> None:
+    async with toy_server(lambda _: answer) as toy:
+        assert [found async for found in cooling_check.ask(toy.url)] == []

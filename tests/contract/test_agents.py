@@ -71,13 +71,15 @@ async def test_it_is_listed_as_a_model_of_the_provider_agent(agents: Caller) -> 
         "capabilities": dict.fromkeys(("tools", "vision", "json_schema", "reasoning")),
         "price": None,
         "available": True,
+        "cooling": None,
     }
 
 
 @pytest.mark.parametrize("model", ["agent/nobody", "agent/", "agent/writer?rate=0"])
 async def test_one_that_no_worker_has_is_an_unknown_model(agents: Caller, model: str) -> None:
     assert_problem(await agents.post(model=model), 404)
-    assert_problem(await agents.post(fallbacks=[model]), 404)
+    problem = assert_problem(await agents.post(fallbacks=[model]), 404)
+    assert problem["detail"] == f"fallbacks.0: there is no model {model}"
 
 
 async def test_where_no_worker_ever_was_every_agent_is_unknown(idle_api: Caller) -> None:

@@ -102,7 +102,8 @@ async def test_an_answer_given_again_has_the_fallbacks_of_its_model(own: Caller)
 
 
 async def test_an_unknown_model_among_the_fallbacks_is_404(own: Caller) -> None:
-    assert_problem(await own.post(fallbacks=["demo/echo", "nobody/has-it"]), 404)
+    problem = assert_problem(await own.post(fallbacks=["demo/echo", "nobody/has-it"]), 404)
+    assert problem["detail"] == "fallbacks.1: there is no model nobody/has-it"
 
 
 async def test_the_list_of_models_says_which_failed_and_until_when(

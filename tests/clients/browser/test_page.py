@@ -319,7 +319,7 @@ async def test_a_failed_message_says_why(page: Page, stack: Stack) -> None:
 
 
 async def test_a_retry_is_shown_until_it_goes_on(page: Page, stack: Stack) -> None:
-    retry = Entry("1-1", "retry", {"reason": "rate_limited", "in_seconds": 2})
+    retry = Entry("1-1", "retry", {"reason": "rate_limited", "in_seconds": 1.044})
     held, asked = asyncio.Event(), 0
 
     async def play(route: Route) -> None:
@@ -335,7 +335,7 @@ async def test_a_retry_is_shown_until_it_goes_on(page: Page, stack: Stack) -> No
 
     await page.route(EVENTS, play)
     await page.goto(f"{stack.url}/#{MESSAGE_ID}")
-    await expect_state(page, re.compile("again in 2 s|reconnecting"))
+    await expect_state(page, re.compile("again within 2 s|reconnecting"))
     held.set()
     await expect_state(page, "ended: length")
     assert await answer(page) == "on"

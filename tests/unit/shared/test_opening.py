@@ -47,6 +47,14 @@ def test_an_attempt_that_finds_events_resets_to_the_last_that_stays() -> None:
     assert json.loads(private)["worker"] == "w"
 
 
+def test_each_of_its_events_says_that_an_attempt_only_ends_the_message() -> None:
+    for newest in EventId(1, 0), None:
+        begun = opening(
+            RECORD, 2, worker_id="w", newest=newest, after=newest, reason="takeover", ends=True
+        )
+        assert all(json.loads(private)["ends"] for _, private in begun)
+
+
 def test_an_attempt_that_keeps_nothing_resets_to_null() -> None:
     ((event, _),) = opened(2, newest="1-7")
     assert event == Reset(None, 2, "demo/echo", "takeover")

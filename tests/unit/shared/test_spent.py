@@ -137,6 +137,13 @@ def test_what_a_taker_counted_of_a_lost_call_stands_and_tells_of_no_other() -> N
     assert spent_of(message, REQUEST) == total(REPORTED, Usage(2, estimated=True))
 
 
+def test_an_attempt_that_only_ends_the_message_was_to_call_nothing() -> None:
+    for begins in (START, b'{"ends":true}'), (reset("1-1"), b'{"ends":true}'):
+        message = fold(log(*([] if begins[0] is START else [START, waits()]), begins))
+        message.lose()
+        assert (unseen_of(message), spent_of(message, REQUEST)) == ([], None)
+
+
 def test_a_call_that_goes_on_in_a_log_that_was_opened_again_is_one_call() -> None:
     goes_on = (reset("1-1"), b'{"goes_on":true}')
     message = fold(log(START, Text("1234"), goes_on, Text("5678")))
