@@ -211,6 +211,8 @@ class Admission:
         if call not in known.calls:
             return
         known.calls.discard(call)
+        if known.keeping:
+            await known.keeping.wait()  # or it would keep the slot after this gives it back
         known.used_at = time.monotonic()
         try:
             stands = await quota.settle(
@@ -265,13 +267,16 @@ class Admission:
             _release(known)
 
     async def _keep(self, known: Known) -> None:
+        kept = known.keeping = asyncio.Event()
+        calls, slot_ms = [*known.calls], self._slot_ms
         try:
-            stands = await quota.keep(
-                self._redis, known.scope, [*known.calls], slot_ms=self._slot_ms
+            await self._heed(
+                known, await quota.keep(self._redis, known.scope, calls, slot_ms=slot_ms)
             )
-            await self._heed(known, stands)
         except LogUnavailable as error:
             _log.warning("%s; what is left of a key's quota is not known", error)
+        finally:
+            kept.set()
 
     async def _heed(self, known: Known, stands: Standing) -> None:
         self._note(known, stands)

@@ -61,7 +61,7 @@ async def test_many_behind_one_slot_all_end_in_order_though_its_holder_is_killed
         for message_id in [first, *ids]:
             message = fold(await log.read_all(redis, message_id))
             assert message.text == TEXT
-            retries.append((await names_of(redis, message_id)).count('retry'))
+            retries.append((await names_of(redis, message_id)).count("retry"))
     order = [one.message_id for one in server.taken[1:]]
     print(retries)
     print([([first, *ids]).index(one) for one in order])
@@ -127,9 +127,7 @@ async def test_a_later_step_waits_for_its_turn_and_runs_no_tool_again(
     provider = ScriptedProvider(calling(call("c1", at=1), words="hm"), answer("so"))
     monkeypatch.setitem(FACTORIES, "openai", lambda: provider)
     file = SettingsFile(quota={"openai": Quota(requests_per_minute=1)})
-    async with worker_on(
-        clean_redis_url, None, tools=[tool], file=file, quota_seconds=3
-    ):
+    async with worker_on(clean_redis_url, None, tools=[tool], file=file, quota_seconds=3):
         message_id = await post(redis, model=MODEL, tools=[tool.name])
         frames = await until_ended(redis, message_id)
     assert names(frames) == [
@@ -144,9 +142,7 @@ async def test_the_next_of_a_conversation_begins_when_the_parked_one_has_ended(
 ) -> None:
     async with (
         LimitedProvider(requests=1, window_seconds=3, sliding=True) as server,
-        workers_of(
-            clean_redis_url, server, monkeypatch, 1, quota=Quota(requests_per_minute=1)
-        ),
+        workers_of(clean_redis_url, server, monkeypatch, 1, quota=Quota(requests_per_minute=1)),
     ):
         first = await post(redis, model=MODEL)
         await until_ended(redis, first)
