@@ -115,8 +115,8 @@ class Admission:
 
         `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
         is its id, and it is woken when its turn comes; `had_turn`: it came before, for an earlier
-        call, and those whose own is yet to come are after it. One that `goes_on` where another model was
-        refused does not wait for the end of its key's parking, unless this one was refused too.
+        call, and those whose own is yet to come are after it. One that `goes_on`, as another model
+        was refused, does not wait for its key's parking to end, unless this one was refused too.
         """
         known = self.known_of(model)
         if known is None:

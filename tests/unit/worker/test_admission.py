@@ -228,21 +228,26 @@ async def test_a_slot_that_is_given_back_as_slots_are_kept_stays_free(
     admission = admission_on(redis, {"openai": Quota(requests_at_once=1)})
     call = await ask(admission)
     assert isinstance(call, Admitted)
-    begun, go_on, keep = asyncio.Event(), asyncio.Event(), quota.keep
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    keep = quota.keep
 
     async def slow(*args: Any, **more: Any) -> quota.Standing:
         begun.set()
         await go_on.wait()
-        return await keep(*args, **more)
+        stands = await keep(*args, **more)
+        done.set()
+        return stands
 
     monkeypatch.setattr(quota, "keep", slow)
     running = asyncio.create_task(admission.run())
-    await asyncio.wait_for(begun.wait(), 5)
+    async with asyncio.timeout(5):
+        await begun.wait()
     over = asyncio.create_task(call.over(3))
     await asyncio.wait([over], timeout=0.2)  # else it would be over by then
     go_on.set()
-    await over
-    async with asyncio.timeout(0.9):
+    async with asyncio.timeout(2):
+        await done.wait()
+        await over
         assert isinstance(await ask(admission, place="next"), Admitted)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
