@@ -125,7 +125,7 @@ async def _claim_and_end(
         end, reason = Done(FinishReason.CANCELLED, len(message.text)), "cancelled"
     else:
         end, reason = failure, failure.code.value
-    await prices.load_for(guessed(message, message.all_calls))
+    await prices.load_for(guessed(message, message.spending.all_calls))
     used, lost = take_over(message, found.record, found.readable_request)
     usage = spent_of(message, found.readable_request)
     entries = opening(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
+Fields = dict[str, object]  # of an event, or of what workers are told, as read from JSON
+
 
 class FinishReason(StrEnum):
     """Why a model stopped, in the words of `step` and `done`."""

@@ -54,7 +54,7 @@ class Record:
     `cancel_asked`: a cancel is set, of either mode. `waited_ms` is for how long it held no worker
     while it waited, up to its last claim. `line` is where it waited last for its turn at a
     provider's key, "" where it did not. `handed` is what the last worker that handed it over told
-    of its attempt.
+    of its attempt, and `called` the attempt and the step of the last model call that was noted.
     """
 
     message_id: str
@@ -71,6 +71,7 @@ class Record:
     waited_ms: int = 0
     line: str = ""
     handed: Handed | None = None
+    called: tuple[int, int] = (0, 0)
 
     @property
     def ended(self) -> bool:
@@ -278,4 +279,5 @@ def parse(message_id: str, stored: Mapping[bytes, bytes]) -> Record | None:
         waited_ms=number("waited_ms") or 0,
         line=fields.get("line", ""),
         handed=Handed(**json.loads(fields["handed"])) if "handed" in fields else None,
+        called=(number("called_attempt") or 0, number("called_step") or 0),
     )

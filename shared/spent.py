@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from rejoin.shared import catalogue, token_count
-from rejoin.shared.events import Usage
-from rejoin.shared.fold import Call, Fields, Message
+from rejoin.shared.events import Fields, Usage
+from rejoin.shared.fold import Message
 from rejoin.shared.prices import Tokens, cost_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest, shown_chars
+from rejoin.shared.spending import Call
 
 _NOTHING: Final = Usage()
 
@@ -34,12 +35,12 @@ def spent_of(message: Message, request: StoredRequest | None) -> Usage | None:
     text, and so is one whose step was taken back: the provider bills it all the same. One that
     was lost before it gave anything has read its input.
     """
-    return _sum_of(message, [*message.all_calls, *_unseen(message)], request)
+    return _sum_of(message, [*message.spending.all_calls, *_unseen(message)], request)
 
 
 def seen_of(message: Message, request: StoredRequest | None) -> dict[int, Usage | None]:
-    """Return the same by attempts, by their numbers, without the calls of `message.unseen`."""
-    used = _by_attempt(message, message.all_calls, request)
+    """Return the same by attempts, by their numbers, without the calls that are unseen."""
+    used = _by_attempt(message, message.spending.all_calls, request)
     numbers = [int(str(attempt["attempt"])) for attempt in message.attempts]
     # Of an attempt whose whole log is lost there is what its worker said, and no number.
     return dict(zip(numbers or [0] * len(used), used, strict=True))
@@ -47,7 +48,7 @@ def seen_of(message: Message, request: StoredRequest | None) -> dict[int, Usage 
 
 def unseen_of(message: Message) -> list[Unseen]:
     """Return the calls that were lost before they gave anything; an agent may have made none."""
-    attempts = (message.attempts[place] for place in message.unseen)
+    attempts = (message.attempts[place] for place in message.spending.unseen)
     calls = (
         Unseen(int(str(one["attempt"])), str(one["model"]), _time(one["started_at"]))
         for one in attempts
@@ -72,14 +73,18 @@ def take_over(
     """
     handed = found.handed
     last = int(str(message.attempts[-1]["attempt"])) if message.attempts else 0
-    lost = _sum_of(message, message.left, request)
+    lost = _sum_of(message, message.spending.left, request)
     if handed is None or handed.attempt < last:
-        message.lose()
+        step = len(message.named("step")) + 1
+        if message.spending.to_call and found.called != (last, step):
+            message.spending.to_call = False  # it had not called yet
+            lost = _NOTHING  # which says so to later attempts
+        message.spending.lose()
         return None, lost
     used = Usage(**handed.used)  # type: ignore[arg-type]  # as a worker wrote it
     if handed.attempt > last and lost is not None:  # of which nothing was written
         used = total(lost, used)
-    message.hear(asdict(used))
+    message.spending.hear(asdict(used))
     return used, None
 
 
@@ -94,7 +99,7 @@ def attempts_of(
         attempt | {"usage": None if used in (None, _NOTHING) else asdict(used)}
         for attempt, used in zip(
             message.attempts,
-            _by_attempt(message, [*message.calls, *_unseen(message)], request),
+            _by_attempt(message, [*message.spending.calls, *_unseen(message)], request),
             strict=False,  # a log that lost its beginning tells of no attempt
         )
     ]
@@ -118,7 +123,7 @@ def guessed(message: Message, calls: Iterable[Call]) -> set[str]:
 
 
 def _unseen(message: Message) -> list[Call]:
-    return [Call(place, None, 0, 0) for place in message.unseen]
+    return [Call(place, None, 0, 0) for place in message.spending.unseen]
 
 
 def _by_attempt(

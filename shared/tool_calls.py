@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, cast
 
-from rejoin.shared.fold import Fields, Kept, Message
+from rejoin.shared.events import Fields
+from rejoin.shared.fold import Kept, Message
 from rejoin.shared.tool_events import Needs
 
 UNKNOWN_OUTCOME: Final = "outcome unknown"  # how the error of a call begins that may have been done

@@ -5,11 +5,13 @@ So a lone first token never waits, and under load batches grow by themselves, wi
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log
+from rejoin.shared import call_notes, log
+from rejoin.shared.call_notes import CallNote
 from rejoin.shared.errors import LogRefused, LogUnavailable
 
 _LOGS_A_ROUND: Final = 256
@@ -38,7 +40,8 @@ class Appender:
         self._redis = redis
         self._waiting: list[Sender] = []
         self._wake = asyncio.Event()
-        self._reopenings: set[asyncio.Task[None]] = set()
+        self._calls: list[CallNote] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, writer: Sender) -> None:
         """Take a writer that has something to send, with the next round."""
@@ -47,18 +50,34 @@ class Appender:
 
     def reopen(self, writer: Sender) -> None:
         """Open a writer's log again, beside the rounds."""
-        task = asyncio.create_task(writer.reopen())
-        self._reopenings.add(task)
-        task.add_done_callback(self._reopenings.discard)
+        self._beside(writer.reopen())
+
+    def note_call(self, call: CallNote) -> None:
+        """Note a model call as it is made, beside the rounds: nobody waits for it."""
+        self._calls.append(call)
+        if len(self._calls) == 1:
+            self._beside(self._note_calls())
+
+    def _beside(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _note_calls(self) -> None:
+        calls, self._calls = self._calls, []
+        try:
+            await call_notes.note(self._redis, calls)
+        except Exception as error:  # noqa: BLE001  a bill may be too low, which stops no answer
+            _log.warning("%s; %d model calls are not noted", error, len(calls))
 
     async def run(self) -> None:
         """Send rounds for ever; a round that Redis did not take is sent again, the very same."""
         try:
             await self._run()
         finally:
-            for task in self._reopenings:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._reopenings, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -54,6 +54,7 @@ class ModelCalling:
         try:
             provider, name = self._kit.providers.find(model)
             call.request = replace(call.request, model=name)
+            attempt.writer.note_call(call.number)
             finish_reason = await call.run(provider, attempt.writer, self._stoppable, deadlines)
         except Stopped as stopped:
             self._spend(call)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from rejoin.shared.events import FinishReason
-from rejoin.shared.fold import Fields, Kept, Message
+from rejoin.shared.events import Fields, FinishReason
+from rejoin.shared.fold import Kept, Message
 from rejoin.shared.history import stored_call
 from rejoin.shared.tool_calls import CallState, calls_of
 from rejoin.shared.tool_events import ToolError, ToolResult

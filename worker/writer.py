@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from rejoin.shared import log
+from rejoin.shared.call_notes import CallNote
 from rejoin.shared.ending import ending_of
 from rejoin.shared.errors import CancelAsked, LogRefused, LogWentBack
 from rejoin.shared.events import Event
@@ -80,6 +81,7 @@ class Writer:
         self._end: tuple[Sequence[Entry], Sequence[Entry]] = ((), ())
         self._end_place = 0  # in the story
         self._stepped = False
+        self._called_step = 0  # whose model call was made last
         self._put = 0  # how many events were put, sent, and stored
         self._taken = 0
         self._stored = 0
@@ -119,6 +121,12 @@ class Writer:
         """Put a `step` that is not the last one: what was lost before it is forgotten."""
         self._stepped = True
         self.put(step, private)
+
+    def note_call(self, step: int) -> None:
+        """Note that the model call of a step is made now, should its worker be lost with it."""
+        self._called_step = step
+        attempt, token = self.claim[:2]
+        self._appender.note_call(CallNote(self._message_id, token, attempt, step))
 
     def _send(self, frame: Frame) -> None:
         self._put += 1
@@ -268,6 +276,8 @@ class Writer:
             self._send(frame)
         self._next += len(lost)
         self._appender.add(self)
+        if self._called_step:
+            self.note_call(self._called_step)
 
     def _refuse(self, refusal: LogRefused) -> None:
         self.refused = refusal

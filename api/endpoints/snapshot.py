@@ -94,7 +94,7 @@ class SnapshotEndpoint:
 
     async def _request_of_a_guess(self, message_id: str, message: Message) -> StoredRequest | None:
         """The accepted request, where the usage of a call has to be guessed from it."""
-        models = guessed(message, message.calls)
+        models = guessed(message, message.spending.calls)
         if not models:
             return None
         await prices.load_for(models)

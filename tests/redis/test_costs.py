@@ -4,19 +4,22 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
+import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, late_usage
+from rejoin.shared import keys, late_usage, record
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode, Usage
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.spent import attempts_of, total
-from rejoin.worker.providers.base import UsageChunk, WorkingChunk
+from rejoin.worker.context import Context
+from rejoin.worker.providers.base import ModelRequest, UsageChunk, WorkingChunk
 from tests.support.in_process import SCRIPT, halfway, until_ended, until_events, worker_on
 from tests.support.messages import claim, post, until, until_true
 from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
+from tests.support.tools import PlainTool, call, calling
 
 BROKE = ProviderError("broke", code=FailureCode.PROVIDER_UNAVAILABLE, retryable=True)
 BROKEN: list[Line] = [UsageChunk(10, 0, cost_usd=Decimal("0.1")), *texts("12345678"), BROKE]
@@ -87,14 +90,70 @@ async def test_a_worker_lost_before_its_first_token_was_billed_for_its_input(
     message_id = await post(redis, model=SCRIPT)
     silent = ScriptedProvider([SILENCE])
     async with worker_on(clean_redis_url, silent, lease_seconds=0.5) as worker:
-        await until_true(lambda: silent.open == 1)
         await until_events(redis, message_id, 1)
+        await until(lambda: noted(redis, message_id))
         await worker.die()
+    assert len(silent.calls) == 1
     async with worker_on(clean_redis_url, ScriptedProvider(WHOLE), name="w2", lease_seconds=0.5):
         message = fold(await until_ended(redis, message_id, within=20))
     assert message.usage is not None
     assert (message.usage["input_tokens"], message.usage["output_tokens"]) == (24, 30)
     assert summed(message) == message.usage
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_a_worker_lost_before_it_called_is_billed_for_nothing(
+    redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    message_id = await post(redis, model=SCRIPT, tools=["look"])
+    called = calling(call("c"), used=UsageChunk(5, 6, cost_usd=Decimal("0.5")))
+    lost, request_of, asked = ScriptedProvider(called), Context.model_request, list[int]()
+
+    async def slow(context: Context, *args: Any) -> ModelRequest:
+        asked.append(1)
+        if len(asked) > steps:
+            await asyncio.Event().wait()
+        return await request_of(context, *args)
+
+    monkeypatch.setattr(Context, "model_request", slow)
+    tools = [PlainTool()]
+    async with worker_on(clean_redis_url, lost, lease_seconds=0.5, tools=tools) as worker:
+        await until_true(lambda: len(asked) > steps)
+        await until_events(redis, message_id, 1 + 4 * steps)
+        await worker.die()
+    monkeypatch.undo()
+    heir = ScriptedProvider(WHOLE)
+    async with worker_on(clean_redis_url, heir, name="w2", lease_seconds=0.5, tools=tools):
+        message = fold(await until_ended(redis, message_id, within=20))
+    assert (len(lost.calls), len(heir.calls)) == (steps, 1)
+    assert message.usage is not None
+    assert (message.usage["input_tokens"], message.usage["estimated"]) == (20 + 5 * steps, False)
+    assert summed(message) == message.usage
+
+
+async def test_a_call_of_a_log_that_was_told_again_is_noted_again(
+    redis: Redis, clean_redis_url: str
+) -> None:
+    message_id = await post(redis, model=SCRIPT)
+    gate = asyncio.Event()
+    lost = ScriptedProvider([gate, *texts("1234"), SILENCE])
+    async with worker_on(clean_redis_url, lost) as worker:
+        await until(lambda: noted(redis, message_id))
+        await redis.delete(keys.log(message_id))
+        gate.set()
+        await until_events(redis, message_id, 3)  # start, reset, text
+
+        async def noted_again() -> bool:
+            found = await record.load(redis, message_id)
+            return found is not None and found.called == (found.attempt, 1) != (1, 1)
+
+        await until(noted_again)
+        await worker.die()
+
+
+async def noted(redis: Redis, message_id: str) -> bool:
+    found = await record.load(redis, message_id)
+    return found is not None and found.called == (found.attempt, 1)
 
 
 async def test_a_worker_that_hands_over_tells_what_its_call_reported(

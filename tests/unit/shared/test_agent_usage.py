@@ -32,7 +32,7 @@ def called(**private: object) -> tuple[str, Fields, Fields | None]:
 def test_its_own_words_cost_nothing_and_those_of_a_model_do() -> None:
     made = message(text("x" * 400))
     assert spent_of(made, None) is None
-    assert guessed(made, made.all_calls) == set()
+    assert guessed(made, made.spending.all_calls) == set()
     assert spent_of(message(text("x" * 400), model="openai/x"), None) is not None
 
 

@@ -116,7 +116,7 @@ def test_a_call_that_waits_or_was_parked_is_not_one_that_was_lost() -> None:
 def test_a_start_and_the_reset_directly_after_it_begin_one_attempt() -> None:
     first = log(START)
     twin = Frame(EventId(1, 1), encode(EventId(1, 1), Reset(None, 1, "script/x", "takeover")), b"")
-    assert fold([*first, twin]).unseen == []
+    assert fold([*first, twin]).spending.unseen == []
 
 
 def test_a_retry_tells_what_the_tries_before_it_used() -> None:
@@ -127,7 +127,7 @@ def test_a_retry_tells_what_the_tries_before_it_used() -> None:
 def test_a_note_of_a_later_attempt_tells_of_what_was_lost_before_it_too() -> None:
     message = fold(log(START, reset(), noted(reset())))
     assert spent_of(message, REQUEST) == REPORTED
-    assert message.unseen == []
+    assert message.spending.unseen == []
 
 
 def test_what_a_taker_counted_of_a_lost_call_stands_and_tells_of_no_other() -> None:
@@ -238,7 +238,7 @@ def test_a_known_cost_and_an_unknown_one_make_an_unknown_one() -> None:
 def test_what_a_worker_noted_of_its_broken_calls_counts_and_not_their_text() -> None:
     frames = log(START, Text("1234"), noted(reset()), Text("1234"), noted(reset("2-1")))
     assert spent_of(fold(frames), REQUEST) == total(REPORTED, REPORTED)
-    assert guessed(fold(frames), fold(frames).calls) == set()
+    assert guessed(fold(frames), fold(frames).spending.calls) == set()
 
 
 def test_each_attempt_has_the_usage_of_its_own_calls() -> None:
@@ -265,7 +265,7 @@ def test_an_end_without_a_note_leaves_the_last_call_to_be_counted_from_its_text(
     assert (first["usage"], first["finished_at"]) == (None, None)
     assert second["usage"] == asdict(Usage(2, 1, 0, 0, None, estimated=True))
     assert second["finished_at"] == "t"
-    assert guessed(message, message.calls) == {"script/x"}
+    assert guessed(message, message.spending.calls) == {"script/x"}
 
 
 def test_the_usage_of_a_message_with_one_attempt_is_that_attempts() -> None:
