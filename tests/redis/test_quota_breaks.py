@@ -1,5 +1,7 @@
 """What breaks in beside a quota: a killed holder, a cancel, an emptied Redis, a deadline."""
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import pytest
@@ -9,13 +11,14 @@ from rejoin.shared import keys, log, queue, record
 from rejoin.shared.fold import fold
 from rejoin.shared.record import Status
 from rejoin.shared.settings_file import Quota, SettingsFile
+from rejoin.worker.agents import Run, Said, agent
 from rejoin.worker.providers.registry import FACTORIES
 from tests.support.in_process import until_ended, worker_on
 from tests.support.limited_provider import ANSWERED, LimitedProvider
 from tests.support.limited_workers import all_ended, workers_of
 from tests.support.logs import names
 from tests.support.messages import post, until, until_true
-from tests.support.scripted_provider import ScriptedProvider, answer
+from tests.support.scripted_provider import ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
 
 TEXT: Final = "".join(ANSWERED)
@@ -118,3 +121,27 @@ async def test_what_comes_after_redis_was_emptied_is_admitted(
         server.takes_seconds = 0
         for message_id in [await post(redis, model=MODEL) for _ in range(5)]:
             assert fold(await until_ended(redis, message_id)).text == TEXT
+
+
+async def test_an_agents_later_call_comes_before_messages_that_have_not_begun(
+    redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @agent(name="twice")
+    async def twice(run: Run) -> AsyncGenerator[Said, None]:
+        for _ in range(2):
+            async with run.model(MODEL) as said:
+                async for piece in said:
+                    yield piece
+
+    provider = ScriptedProvider([*texts("a"), gate := asyncio.Event(), *answer("b")], answer("c"))
+    monkeypatch.setitem(FACTORIES, "openai", lambda: provider)  # type: ignore[misc]
+    file = SettingsFile(quota={"openai": AT_ONCE})
+    async with worker_on(clean_redis_url, agents=[twice], file=file):
+        first = await post(redis, model="agent/twice")
+        await until_true(lambda: len(provider.calls) == 1)
+        ids = [await post(redis, "of others", model=MODEL) for _ in range(3)]
+        await until(lambda: all_wait(redis, ids))
+        gate.set()
+        for message_id in [first, *ids]:
+            await until_ended(redis, message_id)
+    assert ["of others" in str(one.turns) for one in provider.calls] == [False] * 2 + [True] * 3
