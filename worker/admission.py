@@ -115,8 +115,8 @@ class Admission:
 
         `tokens` are kept for it. `place` is its own in the line: that of a message which is parked
         is its id, and it is woken when its turn comes; `had_turn`: it came before, for an earlier
-        call, and those whose own is yet to come are after it. One that `goes_on` where another model was
-        refused does not wait for the end of its key's parking, unless this one was refused too.
+        call, and those whose own is yet to come are after it. One that `goes_on`, as another model
+        was refused, does not wait for its key's parking to end, unless this one was refused too.
         """
         known = self.known_of(model)
         if known is None:
@@ -211,6 +211,8 @@ class Admission:
         if call not in known.calls:
             return
         known.calls.discard(call)
+        if known.keeping:
+            await known.keeping.wait()  # or it would keep the slot after this gives it back
         known.used_at = time.monotonic()
         try:
             stands = await quota.settle(
@@ -265,13 +267,16 @@ class Admission:
             _release(known)
 
     async def _keep(self, known: Known) -> None:
+        kept = known.keeping = asyncio.Event()
+        calls, slot_ms = [*known.calls], self._slot_ms
         try:
-            stands = await quota.keep(
-                self._redis, known.scope, [*known.calls], slot_ms=self._slot_ms
+            await self._heed(
+                known, await quota.keep(self._redis, known.scope, calls, slot_ms=slot_ms)
             )
-            await self._heed(known, stands)
         except LogUnavailable as error:
             _log.warning("%s; what is left of a key's quota is not known", error)
+        finally:
+            kept.set()
 
     async def _heed(self, known: Known, stands: Standing) -> None:
         self._note(known, stands)

@@ -32,7 +32,8 @@ class Known:
     """What this process knows of a scope, and who waits in it here.
 
     `heard`: a call of this process was answered, so its headers have been read. `ramps`: each
-    answer lets more of those come back that waited. `calls` are under way, and their slots kept.
+    answer lets more of those come back that waited. `calls` are under way, and their slots kept;
+    `keeping` is set once what tells so is over.
     """
 
     scope: Scope
@@ -42,6 +43,7 @@ class Known:
     probe: asyncio.Event | None = None
     used_at: float = 0.0
     calls: set[str] = field(default_factory=set)
+    keeping: asyncio.Event | None = None
     waiting: dict[str, asyncio.Event] = field(default_factory=dict)
 
 

@@ -83,6 +83,7 @@ class ModelCalls:
     def __init__(self, ways: Ways) -> None:
         self.over = False
         self._open = 0
+        self._had_turn = False
         self._ways = ways
 
     def is_idle(self) -> bool:
@@ -106,7 +107,8 @@ class ModelCalls:
         offered = [self._offered(tool) for tool in tools]
         made = mended(replace(request, model=name, tools=offered))
         answer = ModelAnswer()
-        reading = _Reading(self._ways, provider, Call(made, model), answer)
+        reading = _Reading(self._ways, provider, Call(made, model), answer, self._had_turn)
+        self._had_turn = True
         self._open += 1
         try:
             async with aclosing(reading.pieces()) as pieces:
@@ -131,11 +133,14 @@ class ModelCalls:
 class _Reading:
     """One answer under way, through all of its tries."""
 
-    def __init__(self, ways: Ways, provider: Provider, call: Call, answer: ModelAnswer) -> None:
+    def __init__(
+        self, ways: Ways, provider: Provider, call: Call, answer: ModelAnswer, had_turn: bool
+    ) -> None:
         self._ways = ways
         self._provider = provider
         self._call = call
         self._answer = answer
+        self._had_turn = had_turn  # one under way holds a worker meanwhile
         self._text, self._reasoning = WholeText(), WholeText()
         self._gave = False
         self._admitted: Admitted | None = None
@@ -196,12 +201,14 @@ class _Reading:
                 caller=caller,
                 tokens=tokens_of(request.chars, request.max_tokens),
                 patience_seconds=_PATIENCE_SECONDS,
+                had_turn=self._had_turn,
             )
         except asyncio.CancelledError:
             await admission.abandon(self._call.model, place)
             raise
         if isinstance(admitted, Later):
             raise TypeError("a call that waits within its slot was told to wait elsewhere")
+        self._had_turn = True
         return admitted
 
     async def _chunks(self, stack: AsyncExitStack) -> AsyncGenerator[Chunk, None]:

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import fakeredis
 import pytest
@@ -220,3 +220,35 @@ async def test_who_goes_on_with_another_model_waits_once_that_is_refused_too(red
         later = await admission.ask(model, place="p", caller="", tokens=1, goes_on=True)
         assert isinstance(later, Later)
         assert later.seconds > 29
+
+
+async def test_a_slot_that_is_given_back_as_slots_are_kept_stays_free(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = admission_on(redis, {"openai": Quota(requests_at_once=1)})
+    call = await ask(admission)
+    assert isinstance(call, Admitted)
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    keep = quota.keep
+
+    async def slow(*args: Any, **more: Any) -> quota.Standing:
+        begun.set()
+        await go_on.wait()
+        stands = await keep(*args, **more)
+        done.set()
+        return stands
+
+    monkeypatch.setattr(quota, "keep", slow)
+    running = asyncio.create_task(admission.run())
+    async with asyncio.timeout(5):
+        await begun.wait()
+    over = asyncio.create_task(call.over(3))
+    await asyncio.wait([over], timeout=0.2)  # else it would be over by then
+    go_on.set()
+    async with asyncio.timeout(2):
+        await done.wait()
+        await over
+        assert isinstance(await ask(admission, place="next"), Admitted)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
