@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rejoin.shared import claiming, record
@@ -48,6 +48,7 @@ class Reopening:
     lost: Usage | None
     may_claim: Callable[[], Awaitable[None]] | None
     _last: float = float("-inf")
+    _openings: set[EventId] = field(default_factory=set)  # wherever its first event may stand
 
     async def __call__(self, writer: Writer) -> Reopened:
         """Claim the message for the writer, and return how its log is to go on.
@@ -109,10 +110,11 @@ class Reopening:
                 raise LogWentBack(self.record.message_id)
             kept = common
             after = newest if kept == len(left) else (left[kept - 1].id if kept else None)
-            own = EventId(self.claim.attempt, 0)
-            opened = after == newest and any(frame.id == own for frame in frames)
+            self._openings.add(EventId(self.claim.attempt, 0))
+            opened = after == newest and any(frame.id in self._openings for frame in frames)
         elif not story.is_whole:
             raise LogWentBack(self.record.message_id)
+        self._openings.add(EventId(claim.attempt, 0))
         entries = opening(
             self.record,
             claim.attempt,
