@@ -36,7 +36,7 @@ class Reopening:
     """Opens one attempt's log again, as often as Redis loses a part of it.
 
     `may_claim` raises where the job is another's. `claim` is the attempt's, and `model`, `reason`,
-    `used` and `lost` are what its first event tells.
+    `used` and `lost` are what its first event tells; `begun_at` is how long its story was by then.
     """
 
     kit: Kit
@@ -47,6 +47,7 @@ class Reopening:
     used: Usage | None
     lost: Usage | None
     may_claim: Callable[[], Awaitable[None]] | None
+    begun_at: int
     _last: float = float("-inf")
     _openings: set[EventId] = field(default_factory=set)  # wherever its first event may stand
 
@@ -115,6 +116,10 @@ class Reopening:
         elif not story.is_whole:
             raise LogWentBack(self.record.message_id)
         self._openings.add(EventId(claim.attempt, 0))
+        # Nothing was left as it began: a call that the log has in part now is told to its end.
+        goes_on = opened or (
+            kept < self.begun_at and self.used is None and self.lost in (None, Usage())
+        )
         entries = opening(
             self.record,
             claim.attempt,
@@ -125,6 +130,6 @@ class Reopening:
             model=self.model,
             used=None if opened else self.used,
             lost=None if opened else self.lost,
-            goes_on=opened,
+            goes_on=goes_on,
         )
         return Reopened(entries, last, kept)

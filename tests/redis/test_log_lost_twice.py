@@ -1,5 +1,6 @@
 """Redis loses parts of a log of steps and tools, again and again: all happens, and costs, once."""
 
+import asyncio
 import itertools
 import random
 from collections.abc import Sequence
@@ -16,10 +17,10 @@ from rejoin.shared.fold import Message, fold
 from rejoin.shared.frames import Frame
 from rejoin.shared.spent import attempts_of, total
 from rejoin.worker.providers.base import UsageChunk
-from tests.redis.test_log_lost import Kept, whole
-from tests.support.in_process import SCRIPT, worker_on
+from tests.redis.test_log_lost import Kept, lose, whole
+from tests.support.in_process import SCRIPT, until_events, worker_on
 from tests.support.logs import data
-from tests.support.messages import accept, enqueue
+from tests.support.messages import accept, enqueue, until_true
 from tests.support.scripted_provider import Line, ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
 
@@ -90,6 +91,28 @@ def summed(message: Message) -> Usage:
         if isinstance(used := attempt["usage"], dict):
             spent = total(spent, Usage(**used))
     return spent or Usage()
+
+
+async def test_a_call_is_billed_once_whose_end_a_later_worker_tells_again(
+    clean_redis_url: str, redis: Redis
+) -> None:
+    look, gate = PlainTool(gate=asyncio.Event()), asyncio.Event()
+    message_id = await accept(redis, model=SCRIPT, tools=["look"])
+    await enqueue(redis, message_id)
+    first = ScriptedProvider(calling(call("a"), words="one ", used=USED))
+    async with worker_on(clean_redis_url, first, tools=[look], lease_seconds=0.5) as worker:
+        await until_events(redis, message_id, 4)  # start, text, tool_call, tool_start
+        await worker.die()
+    heir = ScriptedProvider([*texts("two "), gate, *answer("three"), USED])
+    async with worker_on(clean_redis_url, heir, name="w2", tools=[look], lease_seconds=0.5):
+        await until_true(lambda: heir.given == 1)
+        await until_events(redis, message_id, 8)  # reset, tool_error, step, text
+        await lose(redis, message_id, 2)
+        gate.set()
+        frames, message = await whole(redis, message_id)
+    assert message.text == "one two three"
+    assert (len(first.calls), len(heir.calls), len(look.ran)) == (1, 1, 1)
+    assert data(frames, "usage") == [asdict(summed(message))] == [asdict(Usage(20, 10))]
 
 
 @pytest.mark.parametrize("seed", [*range(8), 19, 30, 34, 58, 76, 80, 118])
