@@ -172,6 +172,7 @@ async def begin(
     before = replace(before, failures=failures_of(message))
     reason = reason or _reason_of(before)
     model = model or before.model
+    story = Story(told(frames, message, before.after))
     writer = Writer(
         kit.appender,
         message_id,
@@ -179,8 +180,10 @@ async def begin(
         kit.settings.open_ttl_seconds,
         most_log_bytes=kit.settings.max_log_bytes,
         stop=stoppable.stop,
-        story=Story(told(frames, message, before.after)),
-        reopen=Reopening(kit, found.record, claim, model, reason, used, lost, may_claim),
+        story=story,
+        reopen=Reopening(
+            kit, found.record, claim, model, reason, used, lost, may_claim, len(story)
+        ),
     )
     first_events = opening(
         found.record,

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rejoin.shared import claiming, record
@@ -36,7 +36,7 @@ class Reopening:
     """Opens one attempt's log again, as often as Redis loses a part of it.
 
     `may_claim` raises where the job is another's. `claim` is the attempt's, and `model`, `reason`,
-    `used` and `lost` are what its first event tells.
+    `used` and `lost` are what its first event tells; `begun_at` is how long its story was by then.
     """
 
     kit: Kit
@@ -47,7 +47,9 @@ class Reopening:
     used: Usage | None
     lost: Usage | None
     may_claim: Callable[[], Awaitable[None]] | None
+    begun_at: int
     _last: float = float("-inf")
+    _openings: set[EventId] = field(default_factory=set)  # wherever its first event may stand
 
     async def __call__(self, writer: Writer) -> Reopened:
         """Claim the message for the writer, and return how its log is to go on.
@@ -109,10 +111,15 @@ class Reopening:
                 raise LogWentBack(self.record.message_id)
             kept = common
             after = newest if kept == len(left) else (left[kept - 1].id if kept else None)
-            own = EventId(self.claim.attempt, 0)
-            opened = after == newest and any(frame.id == own for frame in frames)
+            self._openings.add(EventId(self.claim.attempt, 0))
+            opened = after == newest and any(frame.id in self._openings for frame in frames)
         elif not story.is_whole:
             raise LogWentBack(self.record.message_id)
+        self._openings.add(EventId(claim.attempt, 0))
+        # Nothing was left as it began: a call that the log has in part now is told to its end.
+        goes_on = opened or (
+            kept < self.begun_at and self.used is None and self.lost in (None, Usage())
+        )
         entries = opening(
             self.record,
             claim.attempt,
@@ -123,6 +130,6 @@ class Reopening:
             model=self.model,
             used=None if opened else self.used,
             lost=None if opened else self.lost,
-            goes_on=opened,
+            goes_on=goes_on,
         )
         return Reopened(entries, last, kept)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rejoin.shared.fold import Message
-from rejoin.shared.frames import Frame, numbered
+from rejoin.shared.frames import Frame, id_of, numbered
 from rejoin.shared.ids import EventId
 
 MOST_BYTES: Final = 2_097_152  # of one message: twice what may wait for an append
@@ -26,6 +26,7 @@ class Story:
         self._bytes = 0
         self._forgotten = 0
         self._last_forgotten = b""
+        self._told_as: dict[bytes, int] = {}  # places, by the ids of events told again since
         for frame in frames:
             self.add(frame.data, frame.private)
 
@@ -53,6 +54,7 @@ class Story:
         del self._frames[place - self._forgotten :]
         self._bytes = sum(map(len, self._frames))
         self._notes = {at: note for at, note in self._notes.items() if at < place}
+        self._told_as = {told: at for told, at in self._told_as.items() if at < place}
 
     def common_with(self, frames: Sequence[Frame]) -> int | None:
         """Return how many of its first events a log has that tells `frames`; None: unknown."""
@@ -62,7 +64,8 @@ class Story:
                 return None
         at = self._forgotten
         for held, frame in zip(self._frames, frames[at:], strict=False):
-            if held != frame.data:
+            # Told twice, it may be lost the second time alone: the log goes back beyond that.
+            if held != frame.data and self._told_as.get(bytes(frame.id)) != at:
                 break
             at += 1
         return at
@@ -73,6 +76,7 @@ class Story:
         They are `attempt`'s, from the sequence `first` on. And whether a `step` is among them.
         """
         start = place - self._forgotten
+        self._told_as |= {id_of(data): at for at, data in enumerate(self._frames[start:], place)}
         made = [
             numbered(data, EventId(attempt, sequence), self._notes.get(at, b""))
             for at, (sequence, data) in enumerate(enumerate(self._frames[start:], first), place)
@@ -91,6 +95,7 @@ class Story:
         del self._frames[:count]
         self._forgotten, self._bytes = self._forgotten + count, left
         self._notes = {at: note for at, note in self._notes.items() if at >= self._forgotten}
+        self._told_as = {told: at for told, at in self._told_as.items() if at >= self._forgotten}
 
 
 def is_whole(frames: Sequence[Frame]) -> bool:

@@ -336,6 +336,28 @@ async def test_what_the_log_lost_is_billed_once(clean_redis_url: str, redis: Red
     assert used == [bill]
 
 
+@pytest.mark.parametrize("again", ["what was told again", "all since before the first loss"])
+async def test_what_the_log_lost_twice_is_billed_once_too(
+    clean_redis_url: str, redis: Redis, again: str
+) -> None:
+    async with saying(clean_redis_url, redis, 2) as said:
+        before = await Kept.of(redis, said.message_id)
+        await redis.delete(keys.log(said.message_id))
+        said.gates.go_on(2)
+        await _until_told(redis, said.message_id, "".join(WORDS[:3]))
+        if again == "what was told again":
+            await lose(redis, said.message_id, 4)
+        else:
+            await before.go_back(redis)
+        said.gates.go_on()
+        frames, message = await whole(redis, said.message_id)
+    request = await record.load_request(redis, said.message_id)
+    used = [one["usage"] for one in attempts_of(message, request, None) if one["usage"]]
+    (bill,) = data(frames, "usage")
+    assert used == [bill]
+    assert len(said.gates.provider.calls) == 1
+
+
 async def test_a_log_of_which_too_much_is_lost_begins_again_from_what_is_left(
     clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

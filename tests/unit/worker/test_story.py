@@ -32,6 +32,16 @@ def test_what_follows_is_numbered_anew_with_its_notes_and_held_so() -> None:
     assert story.common_with([one, *again]) == 3
 
 
+def test_a_log_that_goes_back_beyond_the_second_telling_is_known_by_the_first() -> None:
+    held = frames("a", "b", "c")
+    story = Story(held)
+    again, _ = story.again(1, 7, 1)
+    assert story.common_with(held) == 3
+    assert story.common_with([held[0], again[0], held[2]]) == 3
+    story.cut(2)
+    assert story.common_with(held) == 2
+
+
 def test_a_step_among_what_follows_is_told_of() -> None:
     at = EventId(1, 2)
     story = Story([*frames("a"), Frame(at, encode(at, Step(1, FinishReason.STOP)))])
