@@ -132,7 +132,8 @@ async def test_usage_is_estimated_only_where_a_model_call_broke_off(
             frames = await until_ended(redis, message_id)
             since = names(whole[:cut])
             steps = max((at for at, name in enumerate(since) if name == "step"), default=0)
-            broke = not any(steps < at < cut for at in over)  # be it before its first token
+            begun = any(name in ("text", "tool_call") for name in since[steps:])
+            broke = begun and not any(steps < at < cut for at in over)
             assert data(frames, "usage")[0]["estimated"] is broke, cut
 
 
@@ -231,8 +232,9 @@ async def test_a_hand_over_in_a_tool_leaves_its_call_to_its_policy(
 
 
 async def test_redis_losing_a_tools_start_does_not_run_it_twice_in_silence(
-    clean_redis_url: str, redis: Redis
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rejoin.worker.story.MOST_BYTES", 0)  # so that nothing is told again
     look = PlainTool(gate=asyncio.Event())
     provider = ScriptedProvider(calling(call("a"), call("b")), answer("x"))
     async with worker_on(clean_redis_url, provider, tools=[look]):
@@ -247,8 +249,9 @@ async def test_redis_losing_a_tools_start_does_not_run_it_twice_in_silence(
 
 
 async def test_redis_losing_a_result_has_it_written_again(
-    clean_redis_url: str, redis: Redis
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rejoin.worker.story.MOST_BYTES", 0)  # so that nothing is told again
     gate = asyncio.Event()
 
     async def second_waits(arguments: Mapping[str, object], call: Call) -> object:
