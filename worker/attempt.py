@@ -12,7 +12,16 @@ from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.spent import Unseen, seen_of, spent_of, take_over, unseen_of
+from rejoin.shared.spent import (
+    Unseen,
+    less,
+    seen_of,
+    spent_of,
+    take_over,
+    told_of,
+    total,
+    unseen_of,
+)
 from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.continuing import stays
@@ -172,6 +181,12 @@ async def begin(
     before = replace(before, failures=failures_of(message))
     reason = reason or _reason_of(before)
     model = model or before.model
+    story = told(frames, message, before.after)
+    # What was handed over is in the log's fold already.
+    broken = used if held is not None else None if used is not None else lost
+    untold = less(
+        total(told_of(message, request), broken or _NOTHING), told_of(fold(story), request)
+    )
     writer = Writer(
         kit.appender,
         message_id,
@@ -179,8 +194,8 @@ async def begin(
         kit.settings.open_ttl_seconds,
         most_log_bytes=kit.settings.max_log_bytes,
         stop=stoppable.stop,
-        story=Story(told(frames, message, before.after)),
-        reopen=Reopening(kit, found.record, claim, model, reason, used, lost, may_claim),
+        story=Story(story),
+        reopen=Reopening(kit, found.record, claim, model, reason, used, lost, untold, may_claim),
     )
     first_events = opening(
         found.record,

@@ -14,10 +14,11 @@ from typing import Final
 from rejoin.shared import claiming, record
 from rejoin.shared.errors import LogWentBack
 from rejoin.shared.events import Usage
-from rejoin.shared.frames import Frame
+from rejoin.shared.fold import fold
 from rejoin.shared.ids import EventId
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
+from rejoin.shared.spent import less, told_of
 from rejoin.shared.stored import Stored, fold_beside
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.story import Story, is_whole, told
@@ -36,7 +37,8 @@ class Reopening:
     """Opens one attempt's log again, as often as Redis loses a part of it.
 
     `may_claim` raises where the job is another's. `claim` is the attempt's, and `model`, `reason`,
-    `used` and `lost` are what its first event tells.
+    `used` and `lost` are what its first event tells. `untold` is what the calls before it used of
+    which no event of the story tells, but this one and those of earlier attempts, lost maybe too.
     """
 
     kit: Kit
@@ -46,6 +48,7 @@ class Reopening:
     reason: str
     used: Usage | None
     lost: Usage | None
+    untold: Usage
     may_claim: Callable[[], Awaitable[None]] | None
     _last: float = float("-inf")
 
@@ -63,7 +66,7 @@ class Reopening:
         found, is_first = await self._claim(writer)
         if not is_first and not writer.claim.cancel_asked:
             raise LogWentBack(message_id)  # its turn went back too
-        stand = await self._stand(writer.claim, found.frames, writer.story)
+        stand = await self._stand(writer.claim, found, writer.story)
         _log.warning("Redis lost events of %s; they are written again", message_id)
         return stand
 
@@ -97,13 +100,15 @@ class Reopening:
             held=None,
         )
 
-    async def _stand(self, claim: Claim, frames: list[Frame], story: Story) -> Reopened:
+    async def _stand(self, claim: Claim, found: Stored, story: Story) -> Reopened:
+        frames = found.frames
         newest = after = None
-        kept, opened = 0, False
+        kept, opened, untold = 0, False, self.untold
         last = frames[-1].id if frames else None
         if is_whole(frames):
             newest = last
-            left = told(frames, await fold_beside(frames), newest)
+            message = await fold_beside(frames)
+            left = told(frames, message, newest)
             common = story.common_with(left)
             if common is None:
                 raise LogWentBack(self.record.message_id)
@@ -111,6 +116,8 @@ class Reopening:
             after = newest if kept == len(left) else (left[kept - 1].id if kept else None)
             own = EventId(self.claim.attempt, 0)
             opened = after == newest and any(frame.id == own for frame in frames)
+            of_story = told_of(fold(left[:kept]), found.request)
+            untold = less(untold, less(told_of(message, found.request), of_story))
         elif not story.is_whole:
             raise LogWentBack(self.record.message_id)
         entries = opening(
@@ -121,8 +128,8 @@ class Reopening:
             after=after,
             reason=LOG_LOST if opened else self.reason,
             model=self.model,
-            used=None if opened else self.used,
-            lost=None if opened else self.lost,
+            used=None if opened or self.used is None else untold,
+            lost=None if opened or self.used is not None else untold,
             goes_on=opened,
         )
         return Reopened(entries, last, kept)
