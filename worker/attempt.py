@@ -127,6 +127,7 @@ async def begin(
     model: str | None = None,
     reason: str | None = None,
     used: Usage | None = None,
+    spent: Usage | None = None,
     anew: bool = False,
 ) -> Attempt:
     """Claim the message under `token`, read what is there, write the attempt's first events.
@@ -171,6 +172,8 @@ async def begin(
         used, lost = take_over(message, found.record, request)
     else:  # its own worker knows: nothing was lost
         lost = _NOTHING
+        lacks = less(spent or _NOTHING, told_of(message, request))
+        used = lacks if _tokens(lacks) > _tokens(used) else used
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # An end may come out of turn.
     if not to_end and first != message_id:
@@ -209,12 +212,16 @@ async def begin(
         lost=lost,
     )
     writer.open(first_events, found.frames[-1].id if found.frames else None)
-    spent, earlier = spent_of(message, request), seen_of(message, request)
+    so_far, earlier = spent_of(message, request), seen_of(message, request)
     unseen = [] if to_end else unseen_of(message)
     if not message.attempts and held is None and used is None:
         # Nothing was written, Redis was away, and the runs that were lost had called meanwhile.
         unseen = [Unseen(claim.attempt, found.record.model, None)] * claim.lost_runs
-    return Attempt(found.record, request, writer, before, spent, earlier, unseen, may_claim)
+    return Attempt(found.record, request, writer, before, so_far, earlier, unseen, may_claim)
+
+
+def _tokens(used: Usage | None) -> int:
+    return used.input_tokens + used.output_tokens if used is not None else 0
 
 
 def _reason_of(before: Takeover) -> str:

@@ -367,6 +367,28 @@ async def test_what_the_log_told_of_calls_before_is_not_lost_with_it(
         assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
 
 
+@pytest.mark.parametrize("kept", range(4))
+async def test_nor_where_the_next_attempt_is_the_first_to_find_the_loss(
+    clean_redis_url: str, redis: Redis, kept: int
+) -> None:
+    error = ProviderError("away", code="provider_unavailable", retryable=True)
+    gate = asyncio.Event()
+    provider = ScriptedProvider(
+        [*texts("the first "), error], [*texts("the second "), gate, error], answer("that")
+    )
+    async with worker_on(clean_redis_url, provider, provider_retries=3):
+        message_id = await post(redis, model=SCRIPT)
+        await _until_told(redis, message_id, "the second ")
+        await lose(redis, message_id, kept)
+        gate.set()
+        frames, message = await whole(redis, message_id)
+    request = await record.load_request(redis, message_id)
+    (bill,) = data(frames, "usage")
+    used = [one["usage"] for one in attempts_of(message, request, None)]
+    for name in ("input_tokens", "output_tokens"):
+        assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
+
+
 async def test_a_log_of_which_too_much_is_lost_begins_again_from_what_is_left(
     clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
