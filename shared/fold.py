@@ -135,7 +135,9 @@ class Message:
     def _note_attempt(self, event: Kept) -> None:
         at = event.private.get("at")
         if event.name == "reset" and event.fields.get("attempt") == self._attempt("attempt"):
-            return  # a `reset` directly after the `start` of the same attempt
+            # A `reset` directly after the `start` of the same attempt knows who goes on, and why.
+            self.attempts[-1] |= {name: event.fields.get(name) for name in ("model", "reason")}
+            return
         if self.attempts:
             self.attempts[-1]["finished_at"] = at
         self.spending.next_attempt()

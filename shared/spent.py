@@ -56,6 +56,11 @@ def unseen_of(message: Message) -> list[Unseen]:
     return [call for call in calls if not catalogue.is_agent(call.model)]
 
 
+def told_of(message: Message, request: StoredRequest | None) -> Usage:
+    """Return what a log tells of calls that are over; what it tells of none is nothing."""
+    return _sum_of(message, message.spending.calls, request) or _NOTHING
+
+
 def _sum_of(message: Message, calls: Iterable[Call], request: StoredRequest | None) -> Usage | None:
     spent: Usage | None = None
     for used in _by_attempt(message, calls, request):
@@ -204,6 +209,26 @@ def total(spent: Usage | None, more: Usage) -> Usage:
         cost_usd=decimal_string(sum(known, Decimal(0))) if len(known) == len(costs) else None,
         estimated=spent.estimated or more.estimated,
     )
+
+
+def less(all_of_it: Usage, part: Usage) -> Usage:
+    """What is left of a sum without a part of it, and never less than nothing.
+
+    It is estimated where the sum is; its cost is known where both are.
+    """
+    if part == _NOTHING:
+        return all_of_it
+    costs = [all_of_it.cost_usd, part.cost_usd]
+    known = [Decimal(cost) for cost in costs if cost is not None]
+    left = Usage(
+        input_tokens=max(0, all_of_it.input_tokens - part.input_tokens),
+        output_tokens=max(0, all_of_it.output_tokens - part.output_tokens),
+        reasoning_tokens=max(0, all_of_it.reasoning_tokens - part.reasoning_tokens),
+        cached_tokens=max(0, all_of_it.cached_tokens - part.cached_tokens),
+        cost_usd=decimal_string(max(Decimal(0), known[0] - known[1])) if len(known) == 2 else None,
+        estimated=all_of_it.estimated,
+    )
+    return left if left.input_tokens or left.output_tokens else _NOTHING
 
 
 def decimal_string(amount: Decimal) -> str:

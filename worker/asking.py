@@ -260,6 +260,7 @@ class Asking:
             model=model,
             reason=reason,
             used=self.bill.tell(),
+            spent=self.bill.spent,
             anew=model in self._refused or (self.call is not None and self.call.opened_call),
         )
         self.bill.begin()

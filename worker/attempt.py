@@ -12,7 +12,16 @@ from rejoin.shared.fold import fold
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
 from rejoin.shared.request import StoredRequest
-from rejoin.shared.spent import Unseen, seen_of, spent_of, take_over, unseen_of
+from rejoin.shared.spent import (
+    Unseen,
+    less,
+    seen_of,
+    spent_of,
+    take_over,
+    told_of,
+    total,
+    unseen_of,
+)
 from rejoin.shared.stored import Stored
 from rejoin.shared.tool_calls import CallState
 from rejoin.worker.continuing import stays
@@ -118,6 +127,7 @@ async def begin(
     model: str | None = None,
     reason: str | None = None,
     used: Usage | None = None,
+    spent: Usage | None = None,
     anew: bool = False,
 ) -> Attempt:
     """Claim the message under `token`, read what is there, write the attempt's first events.
@@ -162,6 +172,8 @@ async def begin(
         used, lost = take_over(message, found.record, request)
     else:  # its own worker knows: nothing was lost
         lost = _NOTHING
+        lacks = less(spent or _NOTHING, told_of(message, request))
+        used = lacks if _tokens(lacks) > _tokens(used) else used
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # An end may come out of turn.
     if not to_end and first != message_id:
@@ -172,7 +184,12 @@ async def begin(
     before = replace(before, failures=failures_of(message))
     reason = reason or _reason_of(before)
     model = model or before.model
-    story = Story(told(frames, message, before.after))
+    story = told(frames, message, before.after)
+    # What was handed over is in the log's fold already.
+    broken = used if held is not None else None if used is not None else lost
+    untold = less(
+        total(told_of(message, request), broken or _NOTHING), told_of(fold(story), request)
+    )
     writer = Writer(
         kit.appender,
         message_id,
@@ -180,9 +197,9 @@ async def begin(
         kit.settings.open_ttl_seconds,
         most_log_bytes=kit.settings.max_log_bytes,
         stop=stoppable.stop,
-        story=story,
+        story=Story(story),
         reopen=Reopening(
-            kit, found.record, claim, model, reason, used, lost, may_claim, len(story)
+            kit, found.record, claim, model, reason, used, lost, untold, may_claim, len(story)
         ),
     )
     first_events = opening(
@@ -198,12 +215,16 @@ async def begin(
         ends=to_end,
     )
     writer.open(first_events, found.frames[-1].id if found.frames else None)
-    spent, earlier = spent_of(message, request), seen_of(message, request)
+    so_far, earlier = spent_of(message, request), seen_of(message, request)
     unseen = [] if to_end else unseen_of(message)
     if not message.attempts and held is None and used is None:
         # Nothing was written, Redis was away, and the runs that were lost had called meanwhile.
         unseen = [Unseen(claim.attempt, found.record.model, None)] * claim.lost_runs
-    return Attempt(found.record, request, writer, before, spent, earlier, unseen, may_claim)
+    return Attempt(found.record, request, writer, before, so_far, earlier, unseen, may_claim)
+
+
+def _tokens(used: Usage | None) -> int:
+    return used.input_tokens + used.output_tokens if used is not None else 0
 
 
 def _reason_of(before: Takeover) -> str:

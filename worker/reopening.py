@@ -14,10 +14,11 @@ from typing import Final
 from rejoin.shared import claiming, record
 from rejoin.shared.errors import LogWentBack
 from rejoin.shared.events import Usage
-from rejoin.shared.frames import Frame
+from rejoin.shared.fold import fold
 from rejoin.shared.ids import EventId
 from rejoin.shared.opening import opening
 from rejoin.shared.record import Claim, Record
+from rejoin.shared.spent import less, told_of
 from rejoin.shared.stored import Stored, fold_beside
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.story import Story, is_whole, told
@@ -37,6 +38,8 @@ class Reopening:
 
     `may_claim` raises where the job is another's. `claim` is the attempt's, and `model`, `reason`,
     `used` and `lost` are what its first event tells; `begun_at` is how long its story was by then.
+    `untold` is what the calls before it used of which no event of the story tells, but this one
+    and those of earlier attempts, lost maybe too.
     """
 
     kit: Kit
@@ -46,6 +49,7 @@ class Reopening:
     reason: str
     used: Usage | None
     lost: Usage | None
+    untold: Usage
     may_claim: Callable[[], Awaitable[None]] | None
     begun_at: int
     _last: float = float("-inf")
@@ -65,7 +69,7 @@ class Reopening:
         found, is_first = await self._claim(writer)
         if not is_first and not writer.claim.cancel_asked:
             raise LogWentBack(message_id)  # its turn went back too
-        stand = await self._stand(writer.claim, found.frames, writer.story)
+        stand = await self._stand(writer.claim, found, writer.story)
         _log.warning("Redis lost events of %s; they are written again", message_id)
         return stand
 
@@ -99,13 +103,15 @@ class Reopening:
             held=None,
         )
 
-    async def _stand(self, claim: Claim, frames: list[Frame], story: Story) -> Reopened:
+    async def _stand(self, claim: Claim, found: Stored, story: Story) -> Reopened:
+        frames = found.frames
         newest = after = None
-        kept, opened = 0, False
+        kept, opened, untold = 0, False, self.untold
         last = frames[-1].id if frames else None
         if is_whole(frames):
             newest = last
-            left = told(frames, await fold_beside(frames), newest)
+            message = await fold_beside(frames)
+            left = told(frames, message, newest)
             common = story.common_with(left)
             if common is None:
                 raise LogWentBack(self.record.message_id)
@@ -113,13 +119,14 @@ class Reopening:
             after = newest if kept == len(left) else (left[kept - 1].id if kept else None)
             self._openings.add(EventId(self.claim.attempt, 0))
             opened = after == newest and any(frame.id in self._openings for frame in frames)
+            of_story = told_of(fold(left[:kept]), found.request)
+            untold = less(untold, less(told_of(message, found.request), of_story))
         elif not story.is_whole:
             raise LogWentBack(self.record.message_id)
         self._openings.add(EventId(claim.attempt, 0))
         # Nothing was left as it began: a call that the log has in part now is told to its end.
-        goes_on = opened or (
-            kept < self.begun_at and self.used is None and self.lost in (None, Usage())
-        )
+        nothing = self.used is None and self.lost in (None, Usage()) and untold == Usage()
+        goes_on = opened or (kept < self.begun_at and nothing)
         entries = opening(
             self.record,
             claim.attempt,
@@ -128,8 +135,8 @@ class Reopening:
             after=after,
             reason=LOG_LOST if opened else self.reason,
             model=self.model,
-            used=None if opened else self.used,
-            lost=None if opened else self.lost,
+            used=None if opened or self.used is None else untold,
+            lost=None if opened or self.used is not None else untold,
             goes_on=goes_on,
         )
         return Reopened(entries, last, kept)

@@ -358,6 +358,59 @@ async def test_what_the_log_lost_twice_is_billed_once_too(
     assert len(said.gates.provider.calls) == 1
 
 
+@pytest.mark.parametrize("kept", range(6))
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_the_log_told_of_calls_before_is_not_lost_with_it(
+    clean_redis_url: str, redis: Redis, kept: int, times: int
+) -> None:
+    """Two calls broke off, the log is lost in the third, which then breaks off too."""
+    error = ProviderError("away", code="provider_unavailable", retryable=True)
+    gates = [asyncio.Event(), asyncio.Event()]
+    provider = ScriptedProvider(
+        [*texts("the first "), error],
+        [*texts("the ", "second "), error],
+        [*texts("and "), gates[0], *texts("another "), gates[1], *texts("third "), error],
+        answer("that"),
+    )
+    async with worker_on(clean_redis_url, provider, provider_retries=4):
+        message_id = await post(redis, model=SCRIPT)
+        for said, gate in zip(("and ", "and another "), gates, strict=True):
+            await _until_told(redis, message_id, said)
+            if gate is gates[1] or times == 2:
+                await lose(redis, message_id, kept)
+            gate.set()
+        frames, message = await whole(redis, message_id)
+    request = await record.load_request(redis, message_id)
+    assert message.text == "that"
+    assert len(provider.calls) == 4
+    (bill,) = data(frames, "usage")
+    used = [one["usage"] for one in attempts_of(message, request, None)]
+    for name in ("input_tokens", "output_tokens"):
+        assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
+
+
+@pytest.mark.parametrize("kept", range(4))
+async def test_nor_where_the_next_attempt_is_the_first_to_find_the_loss(
+    clean_redis_url: str, redis: Redis, kept: int
+) -> None:
+    error = ProviderError("away", code="provider_unavailable", retryable=True)
+    gate = asyncio.Event()
+    provider = ScriptedProvider(
+        [*texts("the first "), error], [*texts("the second "), gate, error], answer("that")
+    )
+    async with worker_on(clean_redis_url, provider, provider_retries=3):
+        message_id = await post(redis, model=SCRIPT)
+        await _until_told(redis, message_id, "the second ")
+        await lose(redis, message_id, kept)
+        gate.set()
+        frames, message = await whole(redis, message_id)
+    request = await record.load_request(redis, message_id)
+    (bill,) = data(frames, "usage")
+    used = [one["usage"] for one in attempts_of(message, request, None)]
+    for name in ("input_tokens", "output_tokens"):
+        assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
+
+
 async def test_a_log_of_which_too_much_is_lost_begins_again_from_what_is_left(
     clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

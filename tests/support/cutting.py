@@ -79,6 +79,7 @@ def _parts(batch: log.Batch) -> list[log.Batch]:
     """Event by event, but for an end, which goes in one piece."""
     if batch.ending not in ("", "step"):
         return [batch]
-    *first, last = batch.frames
-    parts = [batch._replace(frames=[frame], ending="") for frame in first]
-    return [*parts, batch._replace(frames=[last])]
+    singles = [batch._replace(frames=[frame], ending="") for frame in batch.frames]
+    singles[-1] = singles[-1]._replace(ending=batch.ending)
+    # What the log's last event was is told with the first one alone.
+    return [singles[0], *(single._replace(after="") for single in singles[1:])]

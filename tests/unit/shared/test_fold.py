@@ -235,6 +235,13 @@ def test_a_start_and_its_reset_are_one_attempt() -> None:
     assert [(a["attempt"], a["worker"]) for a in message.attempts] == [(4, "w")]
 
 
+def test_an_attempt_whose_log_was_lost_is_its_resets_models_and_tells_why() -> None:
+    fallen = Reset(None, 4, "other/model", "provider_timeout")
+    message = fold([frame("4-0", Start("m", "c", "x", 4, ""), worker="w"), frame("4-1", fallen)])
+    told = [(a["model"], a["worker"], a["reason"]) for a in message.attempts]
+    assert told == [("other/model", "w", "provider_timeout")]
+
+
 def rejected(event_id: str, model: str = "demo/echo", reason: str = "invalid_output") -> Frame:
     return frame(event_id, Reset(None, EventId.parse(event_id).attempt, model, reason))
 

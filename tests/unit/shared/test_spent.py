@@ -1,6 +1,7 @@
 """What earlier attempts used: reported by finished steps, counted from the text of broken calls."""
 
 from dataclasses import asdict, replace
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from rejoin.shared.spent import (
     attempts_of,
     estimated,
     guessed,
+    less,
     seen_of,
     spent_of,
     take_over,
@@ -210,6 +212,22 @@ def test_a_total_loses_no_token_and_knows_no_cost_that_a_part_does_not(
     assert both.estimated == (one.estimated or other.estimated)
     if Usage() not in (one, other):
         assert (both.cost_usd is None) == (one.cost_usd is None or other.cost_usd is None)
+
+
+@given(usages, usages)
+def test_what_is_left_of_a_total_without_one_is_the_other(one: Usage, other: Usage) -> None:
+    both = total(one, other)
+    left = less(both, one)
+    assert left.input_tokens == other.input_tokens
+    assert left.output_tokens == other.output_tokens
+    assert total(left, one).estimated == both.estimated
+    if left != Usage() and Usage() not in (one, other) and both.cost_usd is not None:
+        assert Decimal(left.cost_usd or 0) == Decimal(other.cost_usd or 0)
+
+
+def test_no_less_than_nothing_is_left() -> None:
+    assert less(Usage(1, 2), Usage(3, 4)) == Usage()
+    assert less(Usage(1, 5), Usage(3, 4)) == Usage(0, 1)
 
 
 @given(st.lists(usages, max_size=5))
