@@ -73,7 +73,7 @@ class LeasedWorker(Worker):
             kit.redis,
             kit.worker_id,
             lease_seconds=kit.settings.lease_seconds,
-            lost=self._lease_lost,
+            lost=self._not_renewed,
         )
         self._wake = Wake(blocking)
         self._control = Control(kit.redis, url, cancel=self._cancelled, running=lambda: self._runs)
@@ -81,6 +81,8 @@ class LeasedWorker(Worker):
         self._stopping = asyncio.Event()
         self._hurried = False
         self._handing_over = False
+        self._leasing = False  # jobs are being taken: maybe such as this worker has
+        self._maybe_lost = set[str]()
 
     async def main(self) -> None:
         """Run until `stop`: then hand over what runs, and return."""
@@ -161,18 +163,24 @@ class LeasedWorker(Worker):
 
     async def _slot(self) -> None:
         self._freed.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._freed.wait()
-        except TimeoutError:
-            return
 
     async def _start_due_jobs(self) -> None:
         free = self.max_jobs - self.job_counter
         if free <= 0:
             return
         token, asked_at = secrets.token_hex(8), time.monotonic()
-        for message_id, job in (await self._lease(token, free)).items():
+        self._leasing, taken = True, dict[str, bytes]()
+        try:
+            taken = await self._lease(token, free)
+        finally:
+            self._leasing = False
+            for message_id in self._maybe_lost - taken.keys():
+                self._lease_lost(message_id)
+            self._maybe_lost.clear()
+        for message_id, job in taken.items():
             if message_id in self.tasks:
                 self._take_again(message_id, token)
                 continue
@@ -212,7 +220,7 @@ class LeasedWorker(Worker):
             # Its lease is kept no more, so the job comes back by itself.
             _log.exception("the job of %s could not be run", message_id)
         finally:
-            self._forget(message_id)
+            self._leases.held.pop(message_id, None)
             del self._leased[message_id]
             self.tasks.pop(message_id, None)
             self.job_counter -= 1
@@ -259,11 +267,14 @@ class LeasedWorker(Worker):
             self._leases.held[message_id] = token
             run.leased_again(token)
 
-    def _forget(self, message_id: str) -> None:
-        self._leases.held.pop(message_id, None)
+    def _not_renewed(self, message_id: str) -> None:
+        if self._leasing:
+            self._maybe_lost.add(message_id)  # to this worker itself, as the reply will tell
+        else:
+            self._lease_lost(message_id)
 
     def _lease_lost(self, message_id: str) -> None:
-        self._forget(message_id)
+        self._leases.held.pop(message_id, None)
         run = self._runs.get(message_id)
         if run is not None and not run.over:
             _log.warning("the lease of %s is lost", message_id)

@@ -232,6 +232,44 @@ async def test_our_own_expired_lease_taken_again_lets_the_run_go_on(
     assert await place(redis, message_id) == (None, None, False)
 
 
+async def test_a_beat_that_hears_of_our_own_new_lease_first_lets_the_run_go_on(
+    clean_redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, beat = asyncio.Event(), asyncio.Event()
+    lease, renew = queue.lease, queue.renew
+
+    async def lease_slowly(*args: object, **more: object) -> dict[str, bytes]:
+        taken = await lease(*args, **more)  # type: ignore[arg-type]
+        if taken and provider.calls and not beat.is_set():
+            await asyncio.wait_for(beat.wait(), 5)
+        return taken
+
+    async def tell(*args: object, **more: object) -> list[str]:
+        lost = await renew(*args, **more)  # type: ignore[arg-type]
+        if lost:
+            asyncio.get_running_loop().call_soon(beat.set)
+        return lost
+
+    provider = ScriptedProvider([*texts("half "), go, *answer("whole")], answer("other"))
+    monkeypatch.setattr(queue, "lease", lease_slowly)
+    monkeypatch.setattr(queue, "renew", tell)
+    async with worker_on(clean_redis_url, provider, lease_seconds=2.0):
+        message_id = await post(redis, model=SCRIPT)
+        await until_events(redis, message_id, 2)
+
+        async def heard() -> bool:
+            if not beat.is_set():
+                await redis.zadd(keys.QUEUE, {message_id: 1}, xx=True)
+            return beat.is_set()
+
+        await until(heard)  # a beat may come between, and renew it
+        go.set()
+        frames = await until_ended(redis, message_id)
+    message = fold(frames)
+    assert message.text == "half whole"
+    assert len(message.attempts) == 1
+
+
 class only_no_renewals:  # noqa: N801  read as a function
     """Let a worker's beat find nothing to renew, as if it had been late."""
 
