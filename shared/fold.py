@@ -134,7 +134,8 @@ class Message:
 
     def _note_attempt(self, event: Kept) -> None:
         at = event.private.get("at")
-        if event.name == "reset" and event.fields.get("attempt") == self._attempt("attempt"):
+        same = bool(self.attempts) and event.fields.get("attempt") == self._attempt("attempt")
+        if event.name == "reset" and same:
             # A `reset` directly after the `start` of the same attempt knows who goes on, and why.
             self.attempts[-1] |= {name: event.fields.get(name) for name in ("model", "reason")}
             return
