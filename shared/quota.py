@@ -148,7 +148,15 @@ async def admit(
     _, state, window, _, _, _, line, places, turns = names
     window_ms, life_ms = _window_ms(scope), _LIFE_SECONDS * 1000
     placing: list[Argument] = [place, call, caller, tokens, _BELIEVED_MS, life_ms, int(had_turn)]
-    asking: list[Argument] = [place, call, slot_ms, window_ms, goes_on_with, _GOES_AHEAD_MS]
+    asking: list[Argument] = [
+        place,
+        call,
+        slot_ms,
+        window_ms,
+        goes_on_with,
+        _GOES_AHEAD_MS,
+        life_ms,
+    ]
     with redis_or_away():
         refreshed, _, admitted = await scripts.run_all(
             redis,
@@ -157,6 +165,7 @@ async def admit(
                 Call("quota/place", [state, window, line, places, turns], placing),
                 Call("quota/admit", names, asking),
             ],
+            undivided=True,
         )
     stands = _standing(refreshed)
     if admitted == _ADMITTED:
@@ -200,7 +209,7 @@ async def heard(
         _refreshing(scope),
     ]
     with redis_or_away():
-        await scripts.run_all(redis, calls)
+        await scripts.run_all(redis, calls, undivided=True)  # `refresh` lets what is new expire
 
 
 async def settle(
@@ -272,7 +281,8 @@ async def look(redis: Redis, key: str, bounds: Bounds) -> tuple[float, list[Seen
 async def _stands(redis: Redis, scope: Scope, first: Sequence[Call]) -> Standing:
     following = Call("quota/next", keys.quota(scope.key, scope.name), [_AT_ONCE, _BELIEVED_MS])
     with redis_or_away():
-        *_, refreshed, named = await scripts.run_all(redis, [*first, _refreshing(scope), following])
+        calls = [*first, _refreshing(scope), following]
+        *_, refreshed, named = await scripts.run_all(redis, calls, undivided=True)
     told = [place.decode() for place in cast(Sequence[bytes], named)]
     places = [Place(place[1:], place[0] == "p") for place in told]
     return _standing(refreshed, places)

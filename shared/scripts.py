@@ -53,25 +53,27 @@ async def run(
         return await runner.evalsha(digest(name), len(keys), *keys, *arguments)
 
 
-async def run_all(redis: Redis, calls: Sequence[Call]) -> list[object]:
+async def run_all(redis: Redis, calls: Sequence[Call], *, undivided: bool = False) -> list[object]:
     """Run scripts one after the other in one round trip; each bears being repeated.
+
+    `undivided`: nobody sees anything between them (MULTI).
 
     One that fails does not stop those after it; the first failure is raised in the end.
     """
     await load_first(redis, calls)
-    replies = await _send(redis, calls)
+    replies = await _send(redis, calls, undivided=undivided)
     if any(isinstance(reply, NoScriptError) for reply in replies):
         for call in calls:
             await load(redis, call.name)
-        replies = await _send(redis, calls)
+        replies = await _send(redis, calls, undivided=undivided)
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
     return replies
 
 
-async def _send(redis: Redis, calls: Sequence[Call]) -> list[object]:
-    pipeline = redis.pipeline(transaction=False)
+async def _send(redis: Redis, calls: Sequence[Call], *, undivided: bool) -> list[object]:
+    pipeline = redis.pipeline(transaction=undivided)
     for call in calls:
         add(pipeline, call)
     return cast(list[object], await pipeline.execute(raise_on_error=False))

@@ -289,3 +289,11 @@ async def test_a_later_call_of_one_that_has_begun_comes_before_those_that_have_n
         left.remove(call)
         order.append(call)
     assert order == ["begun", "a1", "b1", "a2"]
+
+
+async def test_a_redis_that_forgot_its_scripts_admits_all_the_same(redis: Redis) -> None:
+    scope = scope_of(requests=2)
+    await admit(redis, scope, "a")
+    await redis.script_flush()
+    assert (await admit(redis, scope, "b")).admitted
+    assert not (await admit(redis, scope, "c")).admitted

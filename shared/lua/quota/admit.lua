@@ -2,6 +2,7 @@
 -- KEYS key | state | window, tokens, running, unheard, as `refresh` | line, places, turns, as `place`
 -- ARGV place | call | life of its slot in ms | window in ms | model that the key's parking does not hold
 --   up, unless it was refused too (empty: it waits for the key) | for how long its first call goes ahead
+--   | life in ms
 -- Returns 1: admitted, also once more; 0: it waits; 2: it does, and not for the parking.
 local time = redis.call('TIME')
 local now, wide = time[1] * 1000 + math.floor(time[2] / 1000), tonumber(ARGV[4])
@@ -61,9 +62,7 @@ for name, by in pairs({requests_free = 1, requests_left = 1, calls_free = 1, tok
     redis.call('HINCRBY', KEYS[2], name, text(0 - by))
   end
 end
-for i = 1, #KEYS do -- `refresh` renews it
-  if redis.call('PTTL', KEYS[i]) == -1 then
-    redis.call('PEXPIRE', KEYS[i], 7200000)
-  end
+for i = 1, #KEYS do
+  redis.call('PEXPIRE', KEYS[i], ARGV[7])
 end
 return 1

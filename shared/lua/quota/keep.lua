@@ -7,9 +7,4 @@ local till = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) +
 for i = 2, #ARGV do
   redis.call('ZADD', KEYS[1], till, ARGV[i])
 end
-for i = 1, #KEYS do -- `refresh` renews it
-  if redis.call('PTTL', KEYS[i]) == -1 then
-    redis.call('PEXPIRE', KEYS[i], 7200000)
-  end
-end
 return 1

@@ -47,9 +47,4 @@ elseif ramp and ARGV[3] == '0' and tonumber(ramp) >= 64 then
 elseif ramp and ARGV[3] == '0' then
   redis.call('HSET', KEYS[2], 'ramp', text(ramp * 2), 'learned_at', text(now))
 end
-for i = 1, #KEYS do -- `refresh` renews it
-  if redis.call('PTTL', KEYS[i]) == -1 then
-    redis.call('PEXPIRE', KEYS[i], 7200000)
-  end
-end
 return 1

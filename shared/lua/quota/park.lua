@@ -18,9 +18,4 @@ if till > now and ARGV[2] == '1' then
 elseif till > now and tonumber(redis.call('HGET', KEYS[1], name) or '') then
   redis.call('HSET', KEYS[1], name, '0')
 end
-for i = 1, #KEYS do -- `refresh` renews it
-  if redis.call('PTTL', KEYS[i]) == -1 then
-    redis.call('PEXPIRE', KEYS[i], 7200000)
-  end
-end
 return 1

@@ -19,9 +19,4 @@ local mean = redis.call('HGET', KEYS[2], 'mean')
 local took = tonumber(ARGV[3])
 redis.call('HSET', KEYS[2], 'mean',
   string.format('%.0f', mean and tonumber(mean) * 0.8 + took * 0.2 or took))
-for i = 1, #KEYS do -- `refresh` renews it
-  if redis.call('PTTL', KEYS[i]) == -1 then
-    redis.call('PEXPIRE', KEYS[i], 7200000)
-  end
-end
 return 1
