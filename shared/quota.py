@@ -1,29 +1,22 @@
 """One quota for all workers: what a provider's key may be asked in a window, and at once.
 
-A key is a provider and a digest of its API key. What the settings file says bounds all of its
-models together, one scope; without that each model has a scope of its own, bounded by what the
-provider's headers say. A scope has a line: who cannot be admitted keeps its place there, the
-callers by turns and one caller's in their order. Everything goes by Redis' clock, and expires.
+A scope has a line: who cannot be admitted keeps its place there, the callers by turns and one
+caller's in their order. Everything goes by Redis' clock, and expires.
 """
 
-import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Sequence
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, scripts
 from rejoin.shared.connections import redis_or_away
+from rejoin.shared.quota_scope import UNBOUNDED, Bounds, Scope
 from rejoin.shared.rate_limits import Limit, RateLimits
 from rejoin.shared.scripts import Argument, Call
-from rejoin.shared.settings_file import Quota
 
-WINDOW_SECONDS: Final = 60.0
 MOST_PARKED_SECONDS: Final = 3600.0  # what asks for more is asked again then
 
-_MARGIN: Final = 0.01  # of a window: a call may be longer on its way than the one before it
-_LEAST_MARGIN_MS: Final = 250
 _LIFE_SECONDS: Final = 7200  # twice the longest parking
 _BELIEVED_MS: Final = 5000  # a place whose call does not come when it is due is passed over then
 _AT_ONCE: Final = 100  # places named by one look
@@ -36,32 +29,6 @@ _ADMITTED: Final = 1
 _WAITS_WITHOUT_PARKING: Final = 2
 
 _NOTHING_SAID: Final = RateLimits()
-
-
-class Bounds(NamedTuple):
-    """What the settings file bounds; 0: nothing."""
-
-    requests: int = 0
-    tokens: int = 0
-    at_once: int = 0
-
-
-_UNBOUNDED: Final = Bounds()
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is bounded together. `name`: the model, or "" for all of the key's."""
-
-    key: str
-    name: str
-    bounds: Bounds = _UNBOUNDED
-    window_seconds: float = WINDOW_SECONDS
-
-    @property
-    def line(self) -> str:
-        """Its name, for a message that waits in its line: what `leave` takes."""
-        return f"{self.key} {self.name}"
 
 
 class Admitted(NamedTuple):
@@ -102,24 +69,6 @@ class Seen(NamedTuple):
     waiting: int
 
 
-def key_of(provider: str, environ: Mapping[str, str]) -> str:
-    """Return the name under which a provider's key has its quota: the key itself is not in it."""
-    names = [f"{provider.upper()}_{what}" for what in ("API_KEY", "BASE_URL", "HOST")]
-    said = "\n".join(environ.get(name, "").strip() for name in names)
-    return f"{provider}:{hashlib.sha256(said.encode()).hexdigest()[:16]}"
-
-
-def bounds_of(set_up: Quota | None) -> Bounds:
-    """What the settings file says of a provider, None where it says nothing."""
-    if set_up is None:
-        return _UNBOUNDED
-    return Bounds(
-        set_up.requests_per_minute or 0,
-        set_up.tokens_per_minute or 0,
-        set_up.requests_at_once or 0,
-    )
-
-
 async def admit(
     redis: Redis,
     scope: Scope,
@@ -146,7 +95,7 @@ async def admit(
     """
     names = keys.quota(scope.key, scope.name)
     _, state, window, _, _, _, line, places, turns = names
-    window_ms, life_ms = _window_ms(scope), _LIFE_SECONDS * 1000
+    window_ms, life_ms = scope.window_ms, _LIFE_SECONDS * 1000
     placing: list[Argument] = [place, call, caller, tokens, _BELIEVED_MS, life_ms, int(had_turn)]
     asking: list[Argument] = [
         place,
@@ -199,7 +148,7 @@ async def heard(
     """
     limits = said or _NOTHING_SAID
     park_ms = round(min(parked_seconds, MOST_PARKED_SECONDS) * 1000)
-    arguments: list[str | int] = [call, _window_ms(scope), int(refused), park_ms]
+    arguments: list[str | int] = [call, scope.window_ms, int(refused), park_ms]
     for limit in (limits.requests, limits.tokens):
         arguments += _told(limit)
     names = keys.quota(scope.key, scope.name)[:6]
@@ -263,7 +212,7 @@ async def look(redis: Redis, key: str, bounds: Bounds) -> tuple[float, list[Seen
     names = sorted(name.removeprefix(_SCOPE).decode() for name in own if name.startswith(_SCOPE))
     seen, parked_ms = list[Seen](), 0
     for name in names:
-        scope = Scope(key, name, _UNBOUNDED if name else bounds)
+        scope = Scope(key, name, UNBOUNDED if name else bounds)
         with redis_or_away():
             (refreshed,) = await scripts.run_all(redis, [_refreshing(scope)])
             state, line = keys.quota(key, name)[1], keys.quota(key, name)[6]
@@ -294,14 +243,8 @@ def _standing(refreshed: object, following: Sequence[Place] = ()) -> Standing:
 
 
 def _refreshing(scope: Scope) -> Call:
-    said: list[Argument] = [scope.name, _window_ms(scope), *scope.bounds, _LIFE_SECONDS * 1000]
+    said: list[Argument] = [scope.name, scope.window_ms, *scope.bounds, _LIFE_SECONDS * 1000]
     return Call("quota/refresh", keys.quota(scope.key, scope.name), said)
-
-
-def _window_ms(scope: Scope) -> int:
-    """A little longer than the provider's: of two calls a window apart the first may be later."""
-    window_ms = scope.window_seconds * 1000
-    return round(window_ms + max(_LEAST_MARGIN_MS, window_ms * _MARGIN))
 
 
 def _told(limit: Limit) -> list[str | int]:

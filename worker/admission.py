@@ -20,6 +20,7 @@ from rejoin.shared import queue, quota
 from rejoin.shared.errors import LogUnavailable, ProviderError
 from rejoin.shared.events import FailureCode
 from rejoin.shared.quota import Standing
+from rejoin.shared.quota_scope import WINDOW_SECONDS
 from rejoin.shared.rate_limits import RateLimits
 from rejoin.shared.settings_file import Quota
 from rejoin.worker.quota_scopes import Known, Later, Scopes, model_of
@@ -78,7 +79,7 @@ class Admission:
         quotas: Mapping[str, Quota],
         *,
         lease_seconds: float,
-        window_seconds: float = quota.WINDOW_SECONDS,
+        window_seconds: float = WINDOW_SECONDS,
         most_parked_seconds: float = quota.MOST_PARKED_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:

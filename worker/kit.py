@@ -12,7 +12,7 @@ from rejoin.shared.cooling import USUAL, Waits
 from rejoin.shared.db.engine import Database
 from rejoin.shared.ending import Ender
 from rejoin.shared.errors import LogUnavailable
-from rejoin.shared.quota import WINDOW_SECONDS
+from rejoin.shared.quota_scope import WINDOW_SECONDS
 from rejoin.shared.settings import Settings
 from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.admission import Admission

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from rejoin.shared import quota
 from rejoin.shared.catalogue import is_agent
 from rejoin.shared.providers import REGISTRY
-from rejoin.shared.quota import Scope
+from rejoin.shared.quota_scope import Scope, bounds_of, key_of
 from rejoin.shared.settings_file import Quota
 
 _USED_SECONDS: Final = 60.0  # for so long after its last call a key is looked at
@@ -68,8 +67,8 @@ class Scopes:
             unbounded = provider not in _PROVIDERS or (provider in _UNKNOWN and set_up is None)
             if is_agent(model) or unbounded:
                 return None
-            key = quota.key_of(provider, self._environ)
-            scope = Scope(key, scope_name, quota.bounds_of(set_up), self._window_seconds)
+            key = key_of(provider, self._environ)
+            scope = Scope(key, scope_name, bounds_of(set_up), self._window_seconds)
             # A server without keys has no limits to tell of in its headers.
             heard = not self._environ.get(f"{provider.upper()}_API_KEY")
             self._known[at] = Known(scope, bounded=set_up is not None, heard=heard)

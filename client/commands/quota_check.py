@@ -10,6 +10,7 @@ from rejoin.shared.catalogue import providers
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.quota import Seen
+from rejoin.shared.quota_scope import bounds_of, key_of
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings_file import Quota
 
@@ -24,8 +25,8 @@ async def look(redis_url: str, quotas: Mapping[str, Quota]) -> AsyncIterator[tup
     try:
         for name in (state.name for state in providers() if state.configured):
             set_up = quotas.get(name)
-            key = quota.key_of(name, os.environ)
-            parked_seconds, scopes = await quota.look(redis, key, quota.bounds_of(set_up))
+            key = key_of(name, os.environ)
+            parked_seconds, scopes = await quota.look(redis, key, bounds_of(set_up))
             for finding in _findings(parked_seconds, scopes, set_up):
                 yield f"quota {name}", finding
     except LogUnavailable:
@@ -41,7 +42,7 @@ def _findings(parked_seconds: float, scopes: list[Seen], set_up: Quota | None) -
         said = f"the provider asked for a pause: no worker calls it for another {seconds} s"
         found.append(Finding(Grade.WARNING, said))
     if set_up is not None and not any(not scope.name for scope in scopes):
-        bounds = quota.bounds_of(set_up)
+        bounds = bounds_of(set_up)
         own = Seen("", bounds.requests or None, bounds.tokens or None, bounds.at_once or None, 0)
         scopes = [own, *scopes]
     found += [Finding(Grade.OK, said) for scope in scopes if (said := _said(scope))]

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from rejoin.client.commands import doctor, process_checks, quota_check
 from rejoin.shared import quota
-from rejoin.shared.quota import Bounds, Scope
+from rejoin.shared.quota_scope import Bounds, Scope, key_of
 from rejoin.shared.rate_limits import Limit, RateLimits
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings
@@ -30,7 +30,7 @@ async def test_the_limits_of_the_headers_are_told_by_model(
     redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    key = quota.key_of("openai", {"OPENAI_API_KEY": KEY})
+    key = key_of("openai", {"OPENAI_API_KEY": KEY})
     assert await said(clean_redis_url, {}) == []
     limits = RateLimits(Limit(500), Limit(30_000))
     await quota.heard(redis, Scope(key, "m\x1b"), "call", limits)
@@ -44,7 +44,7 @@ async def test_the_files_limits_who_waits_and_a_parked_key_are_told(
     redis: Redis, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    key = quota.key_of("openai", {"OPENAI_API_KEY": KEY})
+    key = key_of("openai", {"OPENAI_API_KEY": KEY})
     quotas = {"openai": Quota(requests_per_minute=1, requests_at_once=4)}
     ((_, _, sentence),) = await said(clean_redis_url, quotas)
     assert sentence == "1 requests a minute, 4 requests at once"

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, quota
 from rejoin.shared.quota import Place, Seen
+from rejoin.shared.quota_scope import key_of
 from rejoin.shared.rate_limits import Limit, RateLimits
 from tests.support.quotas import SLOT_MS, admit, fill, pass_time, scope_of
 
@@ -252,11 +253,11 @@ async def test_no_key_of_a_quota_is_without_an_expiry(any_redis: Redis) -> None:
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 def test_the_name_of_a_key_does_not_show_it_and_differs_by_it(provider: str) -> None:
     secret, variable = "sk-very-secret", f"{provider.upper()}_API_KEY"
-    name = quota.key_of(provider, {variable: secret})
+    name = key_of(provider, {variable: secret})
     assert "secret" not in name
     assert name.startswith(f"{provider}:")
-    assert name != quota.key_of(provider, {variable: "sk-another"})
-    assert name == quota.key_of(provider, {variable: f" {secret}\n", "HOME": "/"})
+    assert name != key_of(provider, {variable: "sk-another"})
+    assert name == key_of(provider, {variable: f" {secret}\n", "HOME": "/"})
 
 
 async def test_a_call_of_no_tokens_comes_and_goes(any_redis: Redis) -> None:

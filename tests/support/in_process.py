@@ -14,7 +14,7 @@ from rejoin.shared import jobs, keys, log, record
 from rejoin.shared.connections import open_redis
 from rejoin.shared.db.engine import Database
 from rejoin.shared.frames import Frame
-from rejoin.shared.quota import WINDOW_SECONDS
+from rejoin.shared.quota_scope import WINDOW_SECONDS
 from rejoin.shared.settings import Settings
 from rejoin.shared.settings_file import SettingsFile
 from rejoin.worker.agents.declared import Agent

@@ -5,7 +5,8 @@ from typing import Final, cast
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, quota
-from rejoin.shared.quota import Admitted, Bounds, Scope
+from rejoin.shared.quota import Admitted
+from rejoin.shared.quota_scope import Bounds, Scope
 
 WINDOW: Final = 60.0
 PATIENCE_MS: Final = 2000

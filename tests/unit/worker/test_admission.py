@@ -15,6 +15,7 @@ from rejoin.shared import quota
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import ProviderError
 from rejoin.shared.events import FailureCode
+from rejoin.shared.quota_scope import bounds_of
 from rejoin.shared.rate_limits import Limit, RateLimits
 from rejoin.shared.settings_file import Quota, SettingsFile
 from rejoin.worker.admission import Admission, Admitted
@@ -48,8 +49,8 @@ async def ask(admission: Admission, model: str = MODEL, place: str = "p") -> Adm
 def test_the_documented_file_is_one() -> None:
     (shown,) = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)
     file = SettingsFile.model_validate(tomllib.loads(shown))
-    assert quota.bounds_of(file.quota["openai"]) == (500, 200_000, 50)
-    assert quota.bounds_of(file.quota["ollama"]) == (0, 0, 4)
+    assert bounds_of(file.quota["openai"]) == (500, 200_000, 50)
+    assert bounds_of(file.quota["ollama"]) == (0, 0, 4)
 
 
 async def test_the_first_call_of_a_key_goes_ahead_until_its_headers_have_come(
