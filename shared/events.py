@@ -149,6 +149,11 @@ class Usage(_Plain):
     cost_usd: str | None = None
     estimated: bool = False
 
+    @property
+    def tokens(self) -> int:
+        """All of them, in and out."""
+        return self.input_tokens + self.output_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Done(_Plain):

@@ -62,10 +62,7 @@ def told_of(message: Message, request: StoredRequest | None) -> Usage:
 
 
 def _sum_of(message: Message, calls: Iterable[Call], request: StoredRequest | None) -> Usage | None:
-    spent: Usage | None = None
-    for used in _by_attempt(message, calls, request):
-        spent = spent if used is None else total(spent, used)
-    return spent
+    return sum_of(_by_attempt(message, calls, request))
 
 
 def take_over(
@@ -191,6 +188,14 @@ def estimated(
         cost_usd=None if cost is None else decimal_string(cost),
         estimated=True,
     )
+
+
+def sum_of(parts: Iterable[Usage | None]) -> Usage | None:
+    """What several used together; None where none of them called a provider."""
+    spent: Usage | None = None
+    for part in parts:
+        spent = spent if part is None else total(spent, part)
+    return spent
 
 
 def total(spent: Usage | None, more: Usage) -> Usage:

@@ -178,15 +178,8 @@ async def park(redis: Redis, message_id: str, *, token: str, call_ids: Sequence[
             `token`.
         LogUnavailable: Redis is away; a repeat is safe.
     """
-    with redis_or_away():
-        reply = await scripts.run(
-            redis,
-            "log/park",
-            [keys.record(message_id), keys.answers(message_id)],
-            [token, *call_ids],
-        )
-    _raise_where_refused(reply, message_id)
-    return Parked(cast(bytes, reply).decode())
+    names = [keys.record(message_id), keys.answers(message_id)]
+    return await _parked(redis, message_id, Call("log/park", names, [token, *call_ids]))
 
 
 async def park_in_line(redis: Redis, message_id: str, *, token: str, line: str) -> Parked:
@@ -199,12 +192,8 @@ async def park_in_line(redis: Redis, message_id: str, *, token: str, line: str) 
             `token`.
         LogUnavailable: Redis is away; a repeat is safe.
     """
-    with redis_or_away():
-        reply = await scripts.run(
-            redis, "log/park_in_line", [keys.record(message_id)], [token, line]
-        )
-    _raise_where_refused(reply, message_id)
-    return Parked(cast(bytes, reply).decode())
+    call = Call("log/park_in_line", [keys.record(message_id)], [token, line])
+    return await _parked(redis, message_id, call)
 
 
 async def ready(redis: Redis, message_ids: Sequence[str]) -> list[str]:
@@ -229,6 +218,13 @@ async def ready(redis: Redis, message_ids: Sequence[str]) -> list[str]:
         for message_id, fields, names in zip(message_ids, replies[::2], replies[1::2], strict=True)
         if _in_vain(fields, cast(list[bytes], names))
     ]
+
+
+async def _parked(redis: Redis, message_id: str, parking: Call) -> Parked:
+    with redis_or_away():
+        reply = await scripts.run(redis, *parking)
+    _raise_where_refused(reply, message_id)
+    return Parked(cast(bytes, reply).decode())
 
 
 def _in_vain(fields: list[bytes | None], names: list[bytes]) -> bool:

@@ -38,7 +38,7 @@ from rejoin.worker.offered import Offered
 from rejoin.worker.parking import Parking
 from rejoin.worker.progress import Progress
 from rejoin.worker.providers.base import ModelRequest
-from rejoin.worker.quota_scopes import Later
+from rejoin.worker.quota_scopes import Later, tokens_of
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import Stop, Stoppable
 from rejoin.worker.takeover import usage_note
@@ -113,8 +113,7 @@ class Asking:
             model, passed = left[choice.place], left[: choice.place]
             # One that is left alone is better than none, once the others have failed.
             self._others = [*left[choice.place + 1 :], *passed]
-            if reason or choice.reason is not None:
-                why = reason or choice.reason or ""
+            if why := reason or choice.reason:
                 _log.info("message %s: %s goes on (%s)", self._message_id, model, why)
                 await self._begin_again(model, why)
                 self._parking.goes_on(model, why)
@@ -141,14 +140,16 @@ class Asking:
                     steps, partial = self._shown_steps(model), self.progress.partial
                     going_on = await self._context.continuation(model, partial)
                     request = await self._context.model_request(model, steps, shown, going_on)
-                    self.bill.shown(request.chars)
+                    chars = request.chars
+                    self.bill.shown(chars)
             except NotFound:
                 return HISTORY_GONE
             except TimeoutError:
                 return DEADLINE
             if is_agent(model):
                 return await self._run_agent(model, request)
-            admitted = await self._parking.ask(model, request, self.left_seconds)
+            tokens = tokens_of(chars, request.max_tokens)
+            admitted = await self._parking.ask(model, tokens, self.left_seconds)
             if isinstance(admitted, Later):
                 return await self._wait(admitted)
             call = self.call = self._step_of(request, model, going_on)

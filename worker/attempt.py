@@ -168,12 +168,13 @@ async def begin(
     # One that lost its beginning is no more than an empty one.
     frames = found.frames if is_whole(found.frames) else []
     request, message = found.request, fold(frames)
+    lost: Usage | None = _NOTHING  # its own worker knows: nothing was lost
     if held is None:
         used, lost = take_over(message, found.record, request)
-    else:  # its own worker knows: nothing was lost
-        lost = _NOTHING
-        lacks = less(spent or _NOTHING, told_of(message, request))
-        used = lacks if _tokens(lacks) > _tokens(used) else used
+    in_log = told_of(message, request)
+    if held is not None:
+        lacks = less(spent or _NOTHING, in_log)
+        used = lacks if lacks.tokens > (used or _NOTHING).tokens else used
     to_end = claim.cancel_asked or claim.lost_runs >= kit.settings.max_attempts
     # An end may come out of turn.
     if not to_end and first != message_id:
@@ -187,9 +188,7 @@ async def begin(
     story = told(frames, message, before.after)
     # What was handed over is in the log's fold already.
     broken = used if held is not None else None if used is not None else lost
-    untold = less(
-        total(told_of(message, request), broken or _NOTHING), told_of(fold(story), request)
-    )
+    untold = less(total(in_log, broken or _NOTHING), told_of(fold(story), request))
     writer = Writer(
         kit.appender,
         message_id,
@@ -221,10 +220,6 @@ async def begin(
         # Nothing was written, Redis was away, and the runs that were lost had called meanwhile.
         unseen = [Unseen(claim.attempt, found.record.model, None)] * claim.lost_runs
     return Attempt(found.record, request, writer, before, so_far, earlier, unseen, may_claim)
-
-
-def _tokens(used: Usage | None) -> int:
-    return used.input_tokens + used.output_tokens if used is not None else 0
 
 
 def _reason_of(before: Takeover) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from rejoin.shared.events import Usage
-from rejoin.shared.spent import Unseen, estimated, total
+from rejoin.shared.spent import Unseen, estimated, sum_of, total
 
 
 class Bill:
@@ -28,12 +28,12 @@ class Bill:
     @property
     def spent(self) -> Usage | None:
         """The sum of all attempts; None: no provider was called."""
-        return _sum(*self._earlier.values(), self._own)
+        return sum_of([*self._earlier.values(), self._own])
 
     @property
     def untold(self) -> Usage | None:
         """What finished no step, for the next entry that says so to later attempts."""
-        return _sum(self._untold, *self._unseen_untold.values())
+        return sum_of([self._untold, *self._unseen_untold.values()])
 
     def add(self, used: Usage) -> None:
         """Add one call."""
@@ -79,10 +79,3 @@ class Bill:
         for attempt in counts:
             self._unseen_untold.pop(attempt, None)
         return counts
-
-
-def _sum(*parts: Usage | None) -> Usage | None:
-    spent: Usage | None = None
-    for part in parts:
-        spent = spent if part is None else total(spent, part)
-    return spent

@@ -16,8 +16,7 @@ from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Waiting
 from rejoin.worker.kit import Kit, insist
 from rejoin.worker.model_calling import ModelCalling
-from rejoin.worker.providers.base import ModelRequest
-from rejoin.worker.quota_scopes import Later, tokens_of
+from rejoin.worker.quota_scopes import Later
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import parking_note
@@ -42,8 +41,10 @@ class Parking:
         if reason == FailureCode.RATE_LIMITED:
             self._go_on.add(model)
 
-    async def ask(self, model: str, request: ModelRequest, seconds: float) -> Admitted | Later:
-        """Ask for one call, for a short time within the slot; the message may run for `seconds`.
+    async def ask(self, model: str, tokens: int, seconds: float) -> Admitted | Later:
+        """Ask for one call of so many tokens, for a short time within the slot.
+
+        The message may run for `seconds`.
 
         Raises:
             Stopped: somebody, or the deadline, stopped it.
@@ -55,7 +56,7 @@ class Parking:
                     model,
                     place=self._message_id,
                     caller=self._caller,
-                    tokens=tokens_of(request.chars, request.max_tokens),
+                    tokens=tokens,
                     # What it waits within its slot is of its own time, and must not use it up.
                     patience_seconds=min(PATIENCE_SECONDS, seconds / 4),
                     had_turn=self._had_turn,
@@ -85,8 +86,7 @@ class Parking:
             self._parked = await admitted.refused(error)
             raise
         finally:
-            used = call.usage if admitted.counts else None
-            tokens = None if used is None else used.input_tokens + used.output_tokens
+            tokens = call.usage.tokens if admitted.counts else None
             await admitted.over(tokens, made=call.called_at is not None)
         if failure is None:
             self.failed.clear()  # the next step's tries are its own

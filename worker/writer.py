@@ -224,20 +224,20 @@ class Writer:
         if isinstance(outcome, LogWentBack) and self._reopen is not None:
             self._appender.reopen(self)
             return  # what is put meanwhile waits as it does behind an append
-        self._in_flight = False
         if isinstance(outcome, LogRefused):
             self._refuse(outcome)
-        else:
-            self._stored = self._taken
-            self.after_step = self.after_step or outcome.cancel_after_step
-            if outcome.cancel_asked:
-                self._stop(Stop.CANCELLED)
-            self._log_bytes, self._in_flight_bytes = outcome.log_bytes, 0
-            if outcome.log_bytes >= self._most_log_bytes:
-                self._stop(Stop.LOG_FULL)
-            if self._pending:
-                self._in_flight = True
-                self._appender.add(self)
+            return
+        self._in_flight = False
+        self._stored = self._taken
+        self.after_step = self.after_step or outcome.cancel_after_step
+        if outcome.cancel_asked:
+            self._stop(Stop.CANCELLED)
+        self._log_bytes, self._in_flight_bytes = outcome.log_bytes, 0
+        if outcome.log_bytes >= self._most_log_bytes:
+            self._stop(Stop.LOG_FULL)
+        if self._pending:
+            self._in_flight = True
+            self._appender.add(self)
         self._tell()
 
     def claimed(self, claim: Claim) -> None:
@@ -257,14 +257,10 @@ class Writer:
                 self.story.cut(self._end_place)
             stand = await self._reopen(self)
         except LogRefused as refusal:
-            self._in_flight = False
             self._refuse(refusal)
-            self._tell()
         except Exception:  # noqa: BLE001  a defect must stop this run, not wait for ever
             _log.exception("the log of %s could not be opened again", self._message_id)
-            self._in_flight = False
             self._refuse(LogRefused(self._message_id))
-            self._tell()
         else:
             self._send_again(stand)
 
@@ -280,10 +276,11 @@ class Writer:
             self.note_call(self._called_step)
 
     def _refuse(self, refusal: LogRefused) -> None:
-        self.refused = refusal
+        self._in_flight, self.refused = False, refusal
         self._pending, self._pending_bytes = [], 0
         if not isinstance(refusal, CancelAsked):
             self._stop(Stop.LOG_REFUSED)
+        self._tell()
 
     def _tell(self) -> None:
         if self._settled is not None:

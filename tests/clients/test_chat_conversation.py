@@ -39,10 +39,10 @@ FAST = "demo/echo?rate=0"
 WORDS = " ".join(f"word-{n}" for n in range(400))
 
 
-def taking(**more: object) -> Callable[[Request], Reply]:
+def taking(log: ToyLog | None = None, **more: object) -> Callable[[Request], Reply]:
     """A server that takes any message, and has one log for all."""
-    accepted, log = reply(202, json.dumps({**ACCEPTED, **more}).encode()), ToyLog(LOG)
-    return lambda request: accepted if request.method == "POST" else log(request)
+    accepted, told = reply(202, json.dumps({**ACCEPTED, **more}).encode()), log or ToyLog(LOG)
+    return lambda request: accepted if request.method == "POST" else told(request)
 
 
 def bodies(toy: Toy) -> list[dict[str, object]]:
@@ -54,6 +54,17 @@ async def chat(
 ) -> "subprocess.CompletedProcess[bytes]":
     command = ("chat", *arguments, "--url", toy.url)
     return await asyncio.to_thread(run, directory, *command, stdin=stdin, **settings)
+
+
+async def at_a_terminal(toy: Toy, directory: Path) -> tuple[str, str]:
+    """What `rejoin chat` shows of an answer at a terminal, and what it says beside it."""
+
+    def talk() -> tuple[str, str]:
+        with running(directory, "chat", "x", "--url", toy.url, terminal=True) as command:
+            assert command.wait() == 0
+            return command.shown(), command.said
+
+    return await asyncio.to_thread(talk)
 
 
 async def test_continue_goes_on_with_the_last_conversation_and_its_model(tmp_path: Path) -> None:
@@ -180,10 +191,7 @@ async def test_lines_of_a_pipe_are_one_conversation(tmp_path: Path) -> None:
 
 async def test_a_pipe_ends_at_the_first_line_that_does_not_end_well(tmp_path: Path) -> None:
     failed = ToyLog([*LOG[:2], Entry("1-2", "failed", {"code": "internal", "message": "no"})])
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else failed(request)
-    ) as toy:
+    async with toy_server(taking(failed)) as toy:
         done = await chat(toy, tmp_path, stdin=b"one\ntwo\n")
     assert (done.returncode, done.stdout, len(bodies(toy))) == (1, b"hi\n", 1)
 
@@ -268,18 +276,8 @@ async def test_on_a_terminal_thinking_is_dimmed_above_the_answer(tmp_path: Path)
             Entry("1-3", "done", {"finish_reason": "stop"}),
         ]
     )
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else log(request)
-    ) as toy:
-
-        def talk() -> str:
-            arguments = ("chat", "x", "--url", toy.url)
-            with running(tmp_path, *arguments, terminal=True) as command:
-                assert command.wait() == 0
-                return command.shown()
-
-        shown = await asyncio.to_thread(talk)
+    async with toy_server(taking(log)) as toy:
+        shown, _ = await at_a_terminal(toy, tmp_path)
         piped = await chat(toy, tmp_path, "x")
     assert shown == "\x1b[2mhm\ufffd\x1b[0m\nso\n"
     assert piped.stdout == b"so"
@@ -296,18 +294,8 @@ async def test_thinking_that_is_taken_back_is_said(tmp_path: Path) -> None:
             Entry("2-2", "done", {"finish_reason": "stop"}),
         ]
     )
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else log(request)
-    ) as toy:
-
-        def talk() -> tuple[str, str]:
-            arguments = ("chat", "x", "--url", toy.url)
-            with running(tmp_path, *arguments, terminal=True) as command:
-                assert command.wait() == 0
-                return command.shown(), command.said
-
-        shown, said = await asyncio.to_thread(talk)
+    async with toy_server(taking(log)) as toy:
+        shown, said = await at_a_terminal(toy, tmp_path)
     assert "the answer so far is taken back (takeover)" in said
     plain = re.sub(r"\x1b\[\d+m", "", shown)
     assert plain == "kept lost\nkept\nso\n"
@@ -337,18 +325,8 @@ async def test_text_that_is_gone_on_with_is_shown_once(
             Entry("2-2", "done", {"finish_reason": "stop"}),
         ]
     )
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else log(request)
-    ) as toy:
-
-        def talk() -> tuple[str, str]:
-            arguments = ("chat", "x", "--url", toy.url)
-            with running(tmp_path, *arguments, terminal=True) as command:
-                assert command.wait() == 0
-                return command.shown(), command.said
-
-        shown, said = await asyncio.to_thread(talk)
+    async with toy_server(taking(log)) as toy:
+        shown, said = await at_a_terminal(toy, tmp_path)
         piped = await chat(toy, tmp_path, "x")
     assert shown == shown_as
     assert "taken back" not in said
@@ -421,17 +399,8 @@ async def test_another_model_that_goes_on_is_named(tmp_path: Path) -> None:
             Entry("3-2", "done", {"finish_reason": "stop"}),
         ]
     )
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else log(request)
-    ) as toy:
-
-        def talk() -> str:
-            with running(tmp_path, "chat", "x", "--url", toy.url, terminal=True) as command:
-                assert command.wait() == 0
-                return command.said
-
-        said = await asyncio.to_thread(talk)
+    async with toy_server(taking(log)) as toy:
+        _, said = await at_a_terminal(toy, tmp_path)
         piped = await chat(toy, tmp_path, "x")
     line = "two/\N{REPLACEMENT CHARACTER}b goes on instead of one/a (rate_limited)"
     assert said.count(line) == piped.stderr.decode().count(line) == 1
@@ -449,17 +418,8 @@ async def test_what_an_answer_waits_for_is_said(tmp_path: Path) -> None:
             Entry("2-2", "done", {"finish_reason": "stop"}),
         ]
     )
-    take = taking()
-    async with toy_server(
-        lambda request: take(request) if request.method == "POST" else log(request)
-    ) as toy:
-
-        def talk() -> tuple[str, str]:
-            with running(tmp_path, "chat", "x", "--url", toy.url, terminal=True) as command:
-                assert command.wait() == 0
-                return command.shown(), command.said
-
-        shown, said = await asyncio.to_thread(talk)
+    async with toy_server(taking(log)) as toy:
+        shown, said = await at_a_terminal(toy, tmp_path)
         piped = await chat(toy, tmp_path, "x")
     line = "rejoin: the provider is asked again within 42 s (rate_limited)\n"
     assert said.count(line) == piped.stderr.decode().count(line) == 1

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -325,14 +325,22 @@ async def test_calls_that_wait_are_asked_for_again_where_redis_lost_that_too(
     assert message.text == "so"
 
 
+async def billed(
+    redis: Redis, message_id: str, frames: list[Frame], message: Message
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The bill of a message that has ended, and those of its attempts that have one."""
+    request = await record.load_request(redis, message_id)
+    used = [one["usage"] for one in attempts_of(message, request, None)]
+    (bill,) = data(frames, "usage")
+    return bill, [one for one in used if isinstance(one, dict)]
+
+
 async def test_what_the_log_lost_is_billed_once(clean_redis_url: str, redis: Redis) -> None:
     async with saying(clean_redis_url, redis, 4) as said:
         await lose(redis, said.message_id, 3)
         said.gates.go_on()
         frames, message = await whole(redis, said.message_id)
-    request = await record.load_request(redis, said.message_id)
-    used = [one["usage"] for one in attempts_of(message, request, None) if one["usage"]]
-    (bill,) = data(frames, "usage")
+    bill, used = await billed(redis, said.message_id, frames, message)
     assert used == [bill]
 
 
@@ -351,9 +359,7 @@ async def test_what_the_log_lost_twice_is_billed_once_too(
             await before.go_back(redis)
         said.gates.go_on()
         frames, message = await whole(redis, said.message_id)
-    request = await record.load_request(redis, said.message_id)
-    used = [one["usage"] for one in attempts_of(message, request, None) if one["usage"]]
-    (bill,) = data(frames, "usage")
+    bill, used = await billed(redis, said.message_id, frames, message)
     assert used == [bill]
     assert len(said.gates.provider.calls) == 1
 
@@ -380,13 +386,11 @@ async def test_what_the_log_told_of_calls_before_is_not_lost_with_it(
                 await lose(redis, message_id, kept)
             gate.set()
         frames, message = await whole(redis, message_id)
-    request = await record.load_request(redis, message_id)
+    bill, used = await billed(redis, message_id, frames, message)
     assert message.text == "that"
     assert len(provider.calls) == 4
-    (bill,) = data(frames, "usage")
-    used = [one["usage"] for one in attempts_of(message, request, None)]
     for name in ("input_tokens", "output_tokens"):
-        assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
+        assert sum(one[name] for one in used) == bill[name]
 
 
 @pytest.mark.parametrize("kept", range(4))
@@ -404,11 +408,9 @@ async def test_nor_where_the_next_attempt_is_the_first_to_find_the_loss(
         await lose(redis, message_id, kept)
         gate.set()
         frames, message = await whole(redis, message_id)
-    request = await record.load_request(redis, message_id)
-    (bill,) = data(frames, "usage")
-    used = [one["usage"] for one in attempts_of(message, request, None)]
+    bill, used = await billed(redis, message_id, frames, message)
     for name in ("input_tokens", "output_tokens"):
-        assert sum(one[name] for one in used if isinstance(one, dict)) == bill[name]
+        assert sum(one[name] for one in used) == bill[name]
 
 
 async def test_a_log_of_which_too_much_is_lost_begins_again_from_what_is_left(

@@ -188,7 +188,7 @@ class _Reading:
             used = None if refused else call.usage
             if used is not None:
                 self._ways.bill.add(used)
-            await admitted.over(0 if used is None else used.input_tokens + used.output_tokens)
+            await admitted.over(0 if used is None else used.tokens)
 
     async def _admit(self) -> Admitted:
         """Wait for the call's turn at its provider's key."""
