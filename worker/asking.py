@@ -168,7 +168,7 @@ class Asking:
                 return failure
             self._rejected[model] = "".join(call.texts or ())
             await self._begin_again(model, failure.code)
-            self._parking.failed.pop(model, None)
+            self._parking.tries.forget(model)
 
     async def _take_up(
         self, model: str, call: Step, error: ProviderError, tries: int, seen: int | None
@@ -178,17 +178,17 @@ class Asking:
             self._refused.add(model)
             await self._begin_again(model, error.code)
             return None
-        failed = self._parking.failed
-        failed[model] = failed.get(model, 0) + 1
-        pause = pause_seconds(failed[model], error.retry_after_seconds)
+        made = self._parking.tries
+        failures, tried_seconds = made.fail(model), made.seconds(model)
+        pause = pause_seconds(failures, error.retry_after_seconds)
         parks = self._parking.is_for_long(error)
         if (
             not error.retryable
-            or failed[model] >= tries
+            or failures >= tries
             or pause >= (self._kit.settings.timeout_total if parks else self.left_seconds)
-            or await self._fallback.rather_than_wait(pause, self._others)
+            or await self._fallback.rather_than_wait(pause, self._others, tried_seconds)
         ):
-            failed.pop(model)
+            made.forget(model)
             failure, after = failure_of(error), error.retry_after_seconds
             await self._fallback.failed(model, failure, after, seen=seen)
             return failure

@@ -16,6 +16,7 @@ from rejoin.worker.backoff import MOST_SECONDS
 from rejoin.worker.failures import cools, is_of_the_message
 from rejoin.worker.kit import Kit
 
+_LONGEST_TRIES_SECONDS: Final = 60.0  # all six of one that refuses at once take 16 at most
 _MOST_SEEN: Final = 500
 
 _log = logging.getLogger(__name__)
@@ -53,9 +54,15 @@ class Fallback:
         passed = found.known.get(models[0]) if found.place else None
         return Choice(found.place, found.on_trial, passed.reason if passed else None)
 
-    async def rather_than_wait(self, seconds: float, others: Sequence[str]) -> bool:
-        """Whether to go on with another model instead of a pause: a long one, and one is usable."""
-        if seconds <= MOST_SECONDS or not others:
+    async def rather_than_wait(
+        self, seconds: float, others: Sequence[str], tried_seconds: float = 0.0
+    ) -> bool:
+        """Whether to go on with another model instead of a pause, one being usable.
+
+        The pause is a long one, or the model's first failure is `tried_seconds` ago: a silent
+        provider's tries take minutes, which a reader who has another model need not wait for.
+        """
+        if not others or (seconds <= MOST_SECONDS and tried_seconds <= _LONGEST_TRIES_SECONDS):
             return False
         found = await self._look(others)
         return found is None or found.place is not None

@@ -20,13 +20,14 @@ from rejoin.worker.quota_scopes import Later
 from rejoin.worker.step import Step
 from rejoin.worker.stopping import LEAVING, Stop, Stoppable, Stopped
 from rejoin.worker.takeover import parking_note
+from rejoin.worker.tries import Tries
 
 
 class Parking:
-    """One run's. `failed` are the failures of each model that count, from before and by now."""
+    """One run's. `tries` are those of each model that count, from before and by now."""
 
     def __init__(self, kit: Kit, attempt: Attempt, stoppable: Stoppable) -> None:
-        self.failed: dict[str, int] = dict(attempt.before.failures or {})
+        self.tries = Tries(attempt.before.failures)
         self._kit = kit
         self._stoppable = stoppable
         self._message_id = attempt.record.message_id
@@ -89,7 +90,7 @@ class Parking:
             tokens = call.usage.tokens if admitted.counts else None
             await admitted.over(tokens, made=call.called_at is not None)
         if failure is None:
-            self.failed.clear()  # the next step's tries are its own
+            self.tries.clear()  # the next step's are its own
         return failure
 
     def is_for_long(self, error: ProviderError) -> bool:
@@ -109,7 +110,7 @@ class Parking:
             Stopped: it is cancelled.
             LogRefused: the log takes no more.
         """
-        note = parking_note(bill.tell(), self.failed)
+        note = parking_note(bill.tell(), self.tries.failures)
         reason = FailureCode.RATE_LIMITED.value
         attempt.writer.put(Retry(reason, round(later.seconds, 3)), note)
         await attempt.writer.stored()

@@ -70,6 +70,7 @@ function show(id, question, then = () => {}) {
   at("stop-later").disabled = false;
   at("thinking").hidden = true;
   showText("question", question);
+  showText("taken-back", "");
   showText("by", "");
   showText("spent", "");
   let end = null;
@@ -133,7 +134,13 @@ function take(id, name, data) {
   if (message.gap) {
     tail.startOver();
   } else if (replaced) {
-    answer.data = message.joined("text");
+    const text = message.joined("text");
+    if (name === "start" || id === null) {
+      showText("taken-back", ""); // it all comes again
+    } else if (text.length < answer.data.length) {
+      showText("taken-back", `text was taken back (${data.reason})`);
+    }
+    answer.data = text;
     reasoning.data = message.joined("reasoning");
     showTools();
   } else if (name === "text") {

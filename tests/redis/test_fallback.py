@@ -11,6 +11,7 @@ from rejoin.shared import cooling, keys
 from rejoin.shared.errors import LogUnavailable, ProviderError
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.frames import Frame
+from rejoin.worker import tries
 from rejoin.worker.failures import failure_of
 from rejoin.worker.fallback import Fallback
 from rejoin.worker.providers.base import WorkingChunk
@@ -306,6 +307,30 @@ async def test_a_long_pause_is_waited_for_where_no_other_model_is_usable(
         await until_events(redis, message_id, 2)
         await running.die()
     assert provider.calls() == {"a": 1, "b": 0}
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "a_minute_a_try", "calls"),
+    [([B], True, {"a": 2, "b": 1}), ([B], False, {"a": 3, "b": 1}), ([], True, {"a": 3, "b": 0})],
+    ids=["slow", "fast", "no other model"],
+)
+async def test_a_model_is_tried_for_a_minute_where_another_one_may_go_on(
+    clean_redis_url: str,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    fallbacks: list[str],
+    *,
+    a_minute_a_try: bool,
+    calls: dict[str, int],
+) -> None:
+    provider = a_and_b([DOWN])
+    monkeypatch.setattr(
+        tries, "monotonic", lambda: 61 * provider.calls()["a"] if a_minute_a_try else 0
+    )
+    async with worker_on(clean_redis_url, provider, provider_retries=3):
+        frames = await asked(redis, *fallbacks)
+    assert provider.calls() == calls
+    assert fold(frames).text == (TEXT if fallbacks else "")
 
 
 async def test_a_takeover_goes_on_with_the_model_that_was_fallen_back_to(

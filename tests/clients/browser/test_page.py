@@ -285,6 +285,39 @@ async def test_a_reset_takes_back_what_is_later(
     assert await answer(page) == shown
 
 
+@pytest.mark.parametrize(
+    ("resets", "said"),
+    [
+        ([Entry("2-0", "reset", {"after": "1-2", "reason": "handed_over"})], ""),
+        (
+            [
+                Entry("2-0", "reset", {"after": "1-1", "reason": "takeover"}),
+                Entry("2-5", "reset", {"after": "2-0", "reason": "handed_over"}),
+            ],
+            "text was taken back (takeover)",
+        ),
+        (
+            [
+                Entry("2-0", "reset", {"after": None, "reason": "takeover"}),
+                Entry(None, "reset", {"after": None, "reason": "position_unknown"}),
+                START,
+            ],
+            "",
+        ),
+    ],
+    ids=["nothing", "some", "it comes again"],
+)
+async def test_text_that_is_taken_back_does_not_vanish_without_a_word(
+    page: Page, stack: Stack, resets: list[Entry], said: str
+) -> None:
+    await show_logs(page, stack, [START, text("1-1", "a"), text("1-2", "b"), *resets, DONE])
+    await expect_state(page, "ended")
+    await expect(page.locator("#taken-back")).to_have_text(said)
+    await page.unroute(EVENTS)
+    await ask(page, "next")
+    await expect(page.locator("#taken-back")).to_be_hidden()
+
+
 async def test_a_reset_to_an_event_that_was_taken_back_begins_anew(
     page: Page, stack: Stack
 ) -> None:
