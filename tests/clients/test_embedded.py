@@ -39,7 +39,7 @@ def a_choice(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Choice:
     return choice
 
 
-def client_of(embedded: EmbeddedRedis) -> "redis.Redis[bytes]":
+def client_of(embedded: EmbeddedRedis) -> "redis.Redis":
     return redis.Redis.from_url(embedded.url, socket_timeout=5)
 
 

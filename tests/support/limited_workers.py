@@ -27,7 +27,11 @@ async def workers_of(
 ) -> AsyncIterator[list[RunningWorker]]:
     """Run so many workers for the block, each known to the server by its name, `w0` and on."""
     file = SettingsFile(quota={server.wire: quota} if quota is not None else {})
-    own = {"provider_retries": 6, "quota_seconds": server.window_seconds, "file": file}
+    own: dict[str, Any] = {
+        "provider_retries": 6,
+        "quota_seconds": server.window_seconds,
+        "file": file,
+    }
     async with AsyncExitStack() as stack:
         workers = []
         for number in range(count):
