@@ -34,7 +34,7 @@ class BadRequest(RejoinError):
     """A request that cannot be taken as it is.
 
     `field` is the path of the wrong field (empty: the whole), `mend` says what is wrong and
-    what would be right, `status` is the HTTP status: 400 malformed, 413, 415 or 422.
+    what would be right, `status` is the HTTP status: 400 malformed, 408, 413, 415 or 422.
     """
 
     def __init__(self, mend: str, *, field: tuple[str | int, ...] = (), status: int = 422) -> None:
