@@ -127,7 +127,7 @@ class ToolError(RejoinError):
 class ProviderError(RejoinError):
     """A provider could not, or would not, answer.
 
-    `code` is one of PROTOCOL.md's `failed` codes, `retryable` whether the same call may succeed
+    `code` is one of the `failed` codes, `retryable` whether the same call may succeed
     later, `status` the provider's HTTP status or None. The text is shown to clients: it never
     holds a key or a header. `limits` is what its headers said of the key's limits, if anything.
     """
