@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,8 +11,6 @@ from rejoin.shared import keys
 from rejoin.shared.settings_file import Quota, SettingsFile
 from tests.support.in_process import RunningWorker, worker_on
 from tests.support.limited_provider import LimitedProvider
-
-QUOTA_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
