@@ -17,7 +17,7 @@ from rejoin.shared.errors import NotFound, ProviderError
 from rejoin.shared.events import Failed, FinishReason, Retry
 from rejoin.worker.agents.run import AgentRun
 from rejoin.worker.answered import AnsweredStep
-from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.attempt import Attempt
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.bill import Bill
 from rejoin.worker.calls import Known, Waiting
@@ -34,6 +34,7 @@ from rejoin.worker.failures import (
 from rejoin.worker.fallback import Choice, Fallback
 from rejoin.worker.kit import Kit
 from rejoin.worker.model_calling import ModelCalling
+from rejoin.worker.new_attempt import Again, begin
 from rejoin.worker.offered import Offered
 from rejoin.worker.parking import Parking
 from rejoin.worker.progress import Progress
@@ -256,13 +257,15 @@ class Asking:
             self._stoppable,
             token=secrets.token_hex(8),
             seen_attempt=self.attempt.claim.attempt,
-            held=self.attempt.claim,
             may_claim=self.attempt.may_claim,
-            model=model,
-            reason=reason,
-            used=self.bill.tell(),
-            spent=self.bill.spent,
-            anew=model in self._refused or (self.call is not None and self.call.opened_call),
+            again=Again(
+                self.attempt.claim,
+                model,
+                reason,
+                used=self.bill.tell(),
+                spent=self.bill.spent,
+                anew=model in self._refused or (self.call is not None and self.call.opened_call),
+            ),
         )
         self.bill.begin()
         self.call = None  # what it gave is taken back, or is in the new attempt's progress

@@ -23,10 +23,11 @@ from rejoin.shared.errors import (
 )
 from rejoin.shared.events import Done, FinishReason
 from rejoin.worker.answer import Answer
-from rejoin.worker.attempt import Attempt, begin
+from rejoin.worker.attempt import Attempt
 from rejoin.worker.calls import Known
 from rejoin.worker.failures import INTERNAL, exhausted
 from rejoin.worker.kit import Kit, insist
+from rejoin.worker.new_attempt import begin
 from rejoin.worker.stopping import Stop, Stoppable, Stopped
 from rejoin.worker.writer import Writer
 
