@@ -97,10 +97,14 @@ class Seam:
         else:
             live = self._live_places(said)
             whole = [at for at in live if len(self._body) - at <= len(said)]
-            if (tail.startswith(bare) or len(whole) < len(live)) and not last:
+            loose = _end_of(tail.lstrip(_DOTS), bare)
+            if (tail.startswith(bare) or loose is None or len(whole) < len(live)) and not last:
                 return None
-            if whole:
-                rest = said[len(self._body) - whole[0] :]
+            left_out = len(self._body) - whole[0] if whole else 0
+            if loose and len(said) - len(bare) + loose > left_out:
+                rest = bare[loose:]
+            elif whole:
+                rest = said[left_out:]
             else:  # it was shown the white space, and goes on behind it
                 rest, self._spaces = self._held, ""
         self._looking, self._held, self._live = False, "", None
@@ -129,6 +133,26 @@ class Seam:
         if left > len(said):
             return self._body.startswith(said, at)
         return said.startswith(self._body[at:])
+
+
+def _end_of(tail: str, said: str) -> int | None:
+    """Where in `said` the tail with which it begins ends, in whatever white space.
+
+    0: it begins otherwise, or the tail is too short to be known so. None: not known yet.
+    """
+    letters = [letter for letter in tail if not letter.isspace()]
+    if len(letters) < _SURE_CHARS:
+        return 0
+    found = 0
+    for at, letter in enumerate(said):
+        if letter.isspace():
+            continue
+        if letter != letters[found]:
+            return 0
+        found += 1
+        if found == len(letters):
+            return at + 1
+    return None
 
 
 def _starts(body: str, since: int) -> list[int]:

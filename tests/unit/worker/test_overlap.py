@@ -83,6 +83,24 @@ def test_dots_before_the_last_words_go_with_them(dots: str, size: int) -> None:
     assert joined("Well", [dots, "no"], repeats=True) == f"Well{dots}no"
 
 
+CODE = "Here:\n\n```py\nif some:\n    x = 1\n"
+
+
+@pytest.mark.parametrize("again", [" ", "\n", "\r\n", "\t", "  \n"])
+@pytest.mark.parametrize("lead", ["", "\n", "… "])
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_last_words_in_other_white_space_come_once(again: str, lead: str, size: int) -> None:
+    told = again.join(last_words(CODE).split())
+    answer = f"{lead}{told}\nelse:\n    pass"
+    assert joined(CODE, cut_up(answer, size), repeats=True) == CODE + "else:\n    pass"
+
+
+def test_a_few_letters_in_other_white_space_are_no_repetition() -> None:
+    assert joined("- a\n- b", ["- a - b, c"], repeats=True) == "- a\n- b- a - b, c"
+    assert joined(CODE, ["Here: so"], repeats=True) == CODE + "Here: so"
+    assert joined(CODE, ["Here: ```py"], repeats=True) == CODE + "Here: ```py"
+
+
 def test_a_single_letter_that_happens_to_follow_is_no_repetition() -> None:
     assert joined("Plan a", ["a gain"], repeats=True) == "Plan aa gain"
 
