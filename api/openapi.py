@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rejoin.api.answers import json_answer
+from rejoin.api.prefix import prefix_of
 from rejoin.api.schemas import MessageBody
 from rejoin.api.shapes import SHAPES, Schema
 
@@ -32,7 +33,7 @@ _DETAILS: Final = {
 
 async def openapi(request: Request) -> Response:
     """Return the description; below a prefix it names that as its server."""
-    root = request.scope.get("root_path", "")
+    root = prefix_of(request.scope)
     return json_answer(document() | {"servers": [{"url": root}]} if root else document())
 
 
