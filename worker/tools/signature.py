@@ -120,7 +120,9 @@ def _check_parameter(parameter: Parameter, *, first: bool) -> None:
 def _check_hint(name: str, hint: object) -> None:
     # Within another type it would be the model's to fill in.
     if Call in typing.get_args(hint):
-        raise TypeError(f"`{name}`: write `{name}: Call`, nothing around it: each run is given its call")
+        raise TypeError(
+            f"`{name}`: write `{name}: Call`, nothing around it: each run is given its call"
+        )
 
 
 def _says(hint: object) -> bool:

@@ -47,7 +47,9 @@ async def test_addresses_below_a_prefix_are_percent_encoded(context: Context) ->
     outer = Starlette(routes=[Mount("/a b/ü", Application(context))])
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-        accepted = await client.post("/a b/ü/api/messages", json={"model": "demo/echo", "input": ""})
+        accepted = await client.post(
+            "/a b/ü/api/messages", json={"model": "demo/echo", "input": ""}
+        )
         assert accepted.status_code == 202, accepted.text
         links = accepted.json()["links"]
         assert accepted.headers["location"] == links["self"]
