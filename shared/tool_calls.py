@@ -16,8 +16,8 @@ class CallState:
 
     `waits` is what it waited for last, `asked` how often it did; `started` whether its tool began
     to run after that, `again` whether it had begun before that: a worker was lost with it, and
-    nobody knows what it did. `ended` is its `tool_result` or `tool_error`, None: it is open. `unfit` says
-    why its arguments are none, and no tool is to see them.
+    nobody knows what it did. `ended` is its `tool_result` or `tool_error`, None: it is open.
+    `unfit` says why its arguments are none, and no tool is to see them.
     """
 
     tool_call_id: str
