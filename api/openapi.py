@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rejoin.api.answers import json_answer
+from rejoin.api.prefix import prefix_of
 from rejoin.api.schemas import MessageBody
 from rejoin.api.shapes import SHAPES, Schema
 
@@ -34,7 +35,7 @@ _OF_A_BODY: Final = ("400", "404", "408", "409", "413", "415", "422", "503")
 
 async def openapi(request: Request) -> Response:
     """Return the description; below a prefix it names that as its server."""
-    root = request.scope.get("root_path", "")
+    root = prefix_of(request.scope)
     return json_answer(document() | {"servers": [{"url": root}]} if root else document())
 
 

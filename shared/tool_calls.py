@@ -15,8 +15,9 @@ class CallState:
     """One call, in the order of its events.
 
     `waits` is what it waited for last, `asked` how often it did; `started` whether its tool began
-    to run after that. `ended` is its `tool_result` or `tool_error`, None: it is open. `unfit` says
-    why its arguments are none, and no tool is to see them.
+    to run after that, `again` whether it had begun before that: a worker was lost with it, and
+    nobody knows what it did. `ended` is its `tool_result` or `tool_error`, None: it is open.
+    `unfit` says why its arguments are none, and no tool is to see them.
     """
 
     tool_call_id: str
@@ -26,6 +27,7 @@ class CallState:
     waits: Needs | None = None
     asked: int = 0
     started: bool = False
+    again: bool = False
     ended: Kept | None = None
     unfit: str | None = None
 
@@ -76,6 +78,7 @@ def _go_on(call: CallState, event: Kept) -> None:
         case "tool_waiting":
             call.waits = Needs(str(event.fields["needs"]))
             call.asked += 1
+            call.again = call.again or call.started
             call.started = False
         case "tool_start":
             call.started = True

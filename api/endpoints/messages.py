@@ -17,6 +17,7 @@ from rejoin.api.formats import check_format
 from rejoin.api.offer import Accepted, Offer
 from rejoin.api.owner import owner_of
 from rejoin.api.part_support import check_parts
+from rejoin.api.prefix import prefix_of
 from rejoin.api.schemas import conversation_of, to_request
 from rejoin.api.tool_bodies import check_definitions
 from rejoin.api.tool_support import check_tools
@@ -40,7 +41,7 @@ class MessagesEndpoint:
         after = position(headers, {})
         owner = owner_of(scope)
         accepted = await self._accept(scope, receive, owner, resumes=after is not None)
-        path = f"{scope.get('root_path', '')}/api/messages/{accepted.message_id}"
+        path = f"{prefix_of(scope)}/api/messages/{accepted.message_id}"
         if prefers_stream(headers):
             await self._stream(scope, receive, send, accepted, owner, after, path)
             return

@@ -58,6 +58,15 @@ export function reported(reports) {
   return [...reports].map(([name, value]) => `${name}: ${short(value)}`).join(" · ");
 }
 
+// What a call needs, in words.
+function wanted({ needs, again }) {
+  if (needs !== "approval") {
+    return "needs a result from you";
+  }
+  const unknown = "; it had begun when its worker was lost, and what it did is unknown";
+  return again ? `needs your approval to run again${unknown}` : "needs your approval";
+}
+
 class View {
   element = make("li", "call");
   #details = make("details");
@@ -138,8 +147,7 @@ class View {
       return "error" in call.ended ? ["failed", "failed"] : ["done", "returned"];
     }
     if (call.needs) {
-      const words = call.needs === "approval" ? "needs your approval" : "needs a result from you";
-      return this.#waits ? ["waiting", words] : ["answered", "is answered"];
+      return this.#waits ? ["waiting", wanted(call)] : ["answered", "is answered"];
     }
     return ["running", call.started ? "runs" : "is asked for"];
   }

@@ -48,13 +48,15 @@ export class Message {
         needs: null, // what it waits for: approval or result
         asked: 0, // how often it waited
         started: false,
+        again: false, // asked for after it had begun: its worker was lost
         reports: new Map(),
         ended: null, // {result} or {error}
       });
     } else if (name === "data") {
       (call ?? this).reports.set(data.name, data.value);
     } else if (name === "tool_waiting" && call) {
-      Object.assign(call, { needs: data.needs, asked: call.asked + 1, started: false });
+      const again = call.again || call.started;
+      Object.assign(call, { needs: data.needs, asked: call.asked + 1, started: false, again });
     } else if (name === "tool_start" && call) {
       Object.assign(call, { needs: null, started: true });
     } else if (name === "tool_result" && call) {

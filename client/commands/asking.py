@@ -123,8 +123,11 @@ class Asker:
         label = self._labels.label(call.tool_call_id, call.name)
         # What was typed before the question is no answer to it.
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+        what = f"{label} {shown(call.arguments)}"
+        if call.again:
+            what = f"another run of {what} (what the one before did is unknown)"
         while True:
-            _write(f"approve {label} {shown(call.arguments)}? [y/N] ")
+            _write(f"approve {what}? [y/N] ")
             self._in_question = True
             said = (await _line()).strip().lower()
             self._in_question = False

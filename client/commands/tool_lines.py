@@ -20,6 +20,7 @@ class ToolLines:
     def __init__(self) -> None:
         self._labels: dict[str, str] = {}
         self._calls: dict[str, int] = {}
+        self._begun: set[str] = set()
 
     def line(self, name: str, fields: Mapping[str, object]) -> str | None:
         """Return the line of an event, None where it has none. Feed it every event, in order."""
@@ -34,8 +35,12 @@ class ToolLines:
         match name:
             case "tool_call":
                 return f"{label} {_short(fields.get('arguments'))}"
+            case "tool_start":
+                self._begun.add(call_id)
             case "tool_waiting":
                 needs = "approval" if fields.get("needs") == "approval" else "its result"
+                if call_id in self._begun:
+                    needs += " to run again: what it did is unknown"
                 return f"{label} waits for {needs} ({_short(call_id)})"
             case "tool_result":
                 return f"{label} = {_short(fields.get('result'))}"

@@ -138,6 +138,22 @@ async def test_a_tool_is_approved_at_the_terminal_and_its_message_goes_on(tmp_pa
     assert "taken back" not in said
 
 
+async def test_who_is_asked_for_a_second_run_is_told_so(tmp_path: Path) -> None:
+    again = [
+        *CALLED,
+        tool("1-2", "start", ADD),
+        Entry("2-0", "reset", {"after": "1-2", "reason": "lost"}),
+        tool("2-1", "waiting", ADD, needs="approval"),
+    ]
+    end = [tool("2-2", "error", ADD, error="refused"), done("2-3")]
+    async with serving(Server(again, {NO: end})) as server:
+        code, stands, _ = await chatting(server, tmp_path, asked(), typed("n\n"))
+    assert code == 0
+    assert "add waits for approval to run again: what it did is unknown" in stands
+    assert "approve another run of add {" in stands
+    assert "(what the one before did is unknown)? [y/N] n" in stands
+
+
 @pytest.mark.parametrize("line", ["n\n", "\n", "No\n", "what?\nn\n"])
 async def test_all_but_a_yes_is_no_consent(line: str, tmp_path: Path) -> None:
     async with serving(Server(WAITING, {NO: REFUSED})) as server:

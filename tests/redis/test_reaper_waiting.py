@@ -71,6 +71,20 @@ async def test_the_next_look_wakes_for_somebody_who_set_out_to_and_died(any_redi
     assert await any_redis.zcard(keys.WAKING) == 0
 
 
+async def test_a_cancel_of_what_runs_is_not_told_as_a_wake(
+    any_redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    message_id = await wait_for(any_redis)
+    await enqueue(any_redis, message_id)
+    assert await lease(any_redis, "job") == [message_id]
+    await record.cancel(any_redis, message_id)
+    await any_redis.zadd(keys.WAKING, {message_id: 1})
+    await look(any_redis)
+    assert "woken" not in caplog.text
+    await queue.release(any_redis, message_id, "job", delay_ms=DAY)
+    assert await is_due(any_redis, message_id)
+
+
 async def test_messages_that_wait_are_not_looked_at_each_time(redis: Redis) -> None:
     reaper = Reaper(kit_for(redis))
     for n in range(20):

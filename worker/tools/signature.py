@@ -48,6 +48,7 @@ class Signature:
             _check_parameter(parameter, first=not definitions)
             if name in self._calls:
                 continue
+            _check_hint(name, hints.get(name))
             field = f"a{len(self._fields)}"
             self._fields[field] = name
             if parameter.default is Parameter.empty:
@@ -116,6 +117,14 @@ def _check_parameter(parameter: Parameter, *, first: bool) -> None:
         raise TypeError(f"`{parameter.name}` has a Field for its default: {mend}")
 
 
+def _check_hint(name: str, hint: object) -> None:
+    # Within another type it would be the model's to fill in.
+    if Call in typing.get_args(hint):
+        raise TypeError(
+            f"`{name}`: write `{name}: Call`, nothing around it: each run is given its call"
+        )
+
+
 def _says(hint: object) -> bool:
     """Whether a hint has a description of its own."""
     return any(
@@ -143,8 +152,14 @@ def _model(
             "Arguments", __config__=config, **cast(dict[str, Any], dict(definitions))
         )
     except (PydanticUserError, NameError) as error:
-        raise TypeError(f"{_which(definitions, names, config)} is no type that JSON has") from error
+        which = _which(definitions, names, config)
+        raise TypeError(f"{which} is no type that JSON has: {_first_line(error)}") from error
     return made
+
+
+def _first_line(error: Exception) -> str:
+    # What follows is pydantic's advice for classes of its own.
+    return str(error).strip().partition("\n")[0]
 
 
 def _which(

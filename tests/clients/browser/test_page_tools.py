@@ -241,6 +241,7 @@ async def test_a_call_that_waits_again_is_asked_about_again(page: Page, stack: S
         Entry("3-0", "reset", {"after": "2-1", "reason": "takeover"}),
         tool("3-1", "waiting", ADD, needs="approval"),
     )
+    await expect_call(page, 0, "needs your approval to run again", "what it did is unknown")
     await press(page, "Refuse: add").click()
     await expect_call(page, 0, "is answered")
     assert [body for _, body in log.answers] == [{"approve": True}, {"approve": False}]

@@ -6,7 +6,8 @@ import httpx
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 
 from rejoin.api import app as app_module
 from rejoin.api.app import Application
@@ -49,6 +50,22 @@ def test_whatever_takes_a_body_may_say_that_it_did_not_arrive() -> None:
     ]
     assert len(of_a_body) == 3
     assert all("408" in operation["responses"] for operation in of_a_body)
+
+
+async def test_addresses_below_a_prefix_are_percent_encoded(context: Context) -> None:
+    outer = Starlette(routes=[Mount("/a b/ü", Application(context))])
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        accepted = await client.post(
+            "/a b/ü/api/messages", json={"model": "demo/echo", "input": ""}
+        )
+        assert accepted.status_code == 202, accepted.text
+        links = accepted.json()["links"]
+        assert accepted.headers["location"] == links["self"]
+        assert links["self"].startswith("/a%20b/%C3%BC/api/messages/")
+        assert (await client.get(links["self"])).status_code == 200
+        described = (await client.get("/a b/ü/openapi.json")).json()
+    assert described["servers"] == [{"url": "/a%20b/%C3%BC"}]
 
 
 async def test_answers_are_as_described(client: httpx.AsyncClient) -> None:

@@ -292,6 +292,8 @@ def any_name(**values: int) -> None: ...
 def of_a_class(self) -> None: ...  # type: ignore[no-untyped-def]
 def takes_a_function(value: Callable[[], None]) -> None: ...
 def takes_a_lock(value: threading.Event) -> None: ...
+def maybe_a_call(call: Call | None = None) -> None: ...
+def said_of_a_call(call: Annotated[Call, "mine"]) -> None: ...
 def field_default(value: int = Field(1)) -> None: ...
 def unknown_hint(value: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
@@ -312,7 +314,9 @@ async def yields_async() -> AsyncIterator[int]:
         (any_name, "any name"),
         (of_a_class, "method"),
         (takes_a_function, "value|no JSON schema"),
-        (takes_a_lock, "the type of `value` is no type that JSON has"),
+        (takes_a_lock, "the type of `value` is no type that JSON has: .*Event"),
+        (maybe_a_call, "write `call: Call`"),
+        (said_of_a_call, "write `call: Call`"),
         (field_default, "Annotated"),
         (unknown_hint, "Nowhere"),
         (yields, "returns one value"),
