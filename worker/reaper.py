@@ -101,8 +101,9 @@ class Reaper:
     async def _wake_in_vain(self, message_ids: Sequence[str]) -> int:
         in_vain = await waiting.ready(self._kit.redis, message_ids)
         for message_id in in_vain:
-            _log.warning("message %s waits for nothing any more; it is woken", message_id)
-            await queue.wake(self._kit.redis, message_id)
+            # A cancel notes each message first; one that has ended since has no job to be woken.
+            if await queue.wake(self._kit.redis, message_id):
+                _log.warning("message %s waits for nothing any more; it is woken", message_id)
         return len(in_vain)
 
     async def _look_at_put_off(self) -> int:

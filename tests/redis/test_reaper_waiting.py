@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue, record, waiting, waking
 from rejoin.shared.asks import Answer, Kind
+from rejoin.shared.ending import Ender, end_message
 from rejoin.worker.reaper import Reaper
 from tests.redis.jobs import lease, queued
 from tests.support.in_process import kit_for
@@ -69,6 +70,19 @@ async def test_the_next_look_wakes_for_somebody_who_set_out_to_and_died(any_redi
     assert await is_due(any_redis, message_id)
     assert not await is_due(any_redis, other)
     assert await any_redis.zcard(keys.WAKING) == 0
+
+
+async def test_a_message_that_was_cancelled_and_has_ended_is_no_cause_for_a_warning(
+    any_redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    message_id = await parked(any_redis, "x")
+    await waking.note(any_redis, message_id)
+    await record.cancel(any_redis, message_id)
+    await end_message(Ender(any_redis, "api", 60), message_id)
+    await any_redis.zadd(keys.WAKING, {message_id: 1})
+    await look(any_redis)
+    assert await any_redis.zcard(keys.WAKING) == 0
+    assert caplog.messages == []
 
 
 async def test_messages_that_wait_are_not_looked_at_each_time(redis: Redis) -> None:
