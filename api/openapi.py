@@ -20,6 +20,7 @@ _ID: Final[Schema] = {
     "required": True,
     "schema": {"type": "string", "format": "uuid"},
 }
+_SEEN: Final[Schema] = {"description": "The log has ended, and the client has its last event"}
 _DETAILS: Final = {
     "400": "Malformed: the body is not JSON, or a header or an event id is not of its form",
     "404": "No such message, tool call, conversation or model",
@@ -86,6 +87,7 @@ def _post() -> Schema:
         "responses": {
             "202": {**_ok("Accepted"), "headers": {"Location": _text("The message's address")}},
             "200": _stream(),
+            "204": _SEEN,
             **_problems(*_OF_A_BODY),
         },
     }
@@ -115,7 +117,7 @@ def _events() -> Schema:
         ],
         "responses": {
             "200": {**_stream(), "content": {**_event_stream(), **_json("Page")}},
-            "204": {"description": "The log has ended, and the client has its last event"},
+            "204": _SEEN,
             **_problems("400", "404", "422", "503"),
         },
     }

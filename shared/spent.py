@@ -105,7 +105,7 @@ def attempts_of(
             strict=False,  # a log that lost its beginning tells of no attempt
         )
     ]
-    if len(attempts) == 1 and message.usage is not None:
+    if len(attempts) == 1 and message.usage not in (None, asdict(_NOTHING)):
         attempts[0]["usage"] = message.usage
     if finished_at is not None and attempts:
         attempts[-1]["finished_at"] = finished_at

@@ -121,7 +121,8 @@ def position(headers: Headers, query: dict[str, str]) -> EventId | None:
     Raises:
         BadRequest: 400, it is not of the form `<attempt>-<sequence>`.
     """
-    text = headers.get("last-event-id") or query.get("last_event_id")
+    # Some servers leave the white space behind a header's value to the application.
+    text = headers.get("last-event-id", "").strip(" \t") or query.get("last_event_id")
     if not text:
         return None
     try:

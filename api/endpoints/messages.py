@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rejoin.api import accept, archive, archive_stream, bodies, sse
@@ -21,7 +22,7 @@ from rejoin.api.prefix import prefix_of
 from rejoin.api.schemas import conversation_of, to_request
 from rejoin.api.tool_bodies import check_definitions
 from rejoin.api.tool_support import check_tools
-from rejoin.shared import record
+from rejoin.shared import log
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound
 from rejoin.shared.ids import EventId
@@ -90,11 +91,21 @@ class MessagesEndpoint:
         after: EventId | None,
         path: str,
     ) -> None:
+        location = [(b"location", path.encode())]
         if accepted.again:
             async with redis_answers():
-                found = await record.load(self._context.redis, accepted.message_id)
-            if found is None:
+                page = await log.look(self._context.redis, accepted.message_id, after, 1)
+            if page.owner is None:
                 row = await archive.load(self._context, accepted.message_id, owner)
+                seen = not archive.after(row, after)
+            else:
+                row = None
+                seen = page.ended and after == page.newest
+            if seen:
+                # An empty stream has no end event: the client would come back without an end.
+                await Response(status_code=204, headers={"Location": path})(scope, receive, send)
+                return
+            if row is not None:
                 await archive_stream.respond(
                     scope,
                     receive,
@@ -104,7 +115,7 @@ class MessagesEndpoint:
                     owner=owner,
                     after=after,
                     row=row,
-                    headers=[(b"location", path.encode())],
+                    headers=location,
                 )
                 return
         await sse.respond(
@@ -115,7 +126,7 @@ class MessagesEndpoint:
             message_id=accepted.message_id,
             owner=owner,
             after=after,
-            headers=[(b"location", path.encode())],
+            headers=location,
         )
 
 

@@ -96,7 +96,7 @@ async def test_the_same_key_gives_the_same_stream_again(
 ) -> None:
     key = {"Idempotency-Key": "archived"}
     message_id = await api.accepted(TEXT, headers=key)
-    await expired(api, module_short_stack, message_id)
+    last = await expired(api, module_short_stack, message_id)
     body = b'{"model": "demo/echo?rate=0", "input": "na\\u00efve \\ud83d\\ude00 words"}'
     headers = key | {"Content-Type": "application/json", "Accept": "text/event-stream"}
     url = f"{module_short_stack.url}/api/messages"
@@ -104,6 +104,10 @@ async def test_the_same_key_gives_the_same_stream_again(
         assert stream.status == 200
         assert stream.headers["location"] == f"/api/messages/{message_id}"
         assert visible_text(await stream.read_until_end()) == TEXT
+    for position in (last, "2-3"):
+        seen = headers | {"Last-Event-ID": position}
+        answer = await api.http.post("/api/messages", content=body, headers=seen)
+        assert (answer.status_code, answer.content) == (204, b"")
 
 
 async def test_its_conversation_goes_on_and_shows_it(

@@ -33,6 +33,7 @@ async def test_a_queued_message_ends_at_once(idle_api: Caller) -> None:
     assert (usage["input_tokens"], usage["output_tokens"]) == (0, 0)
     seen = await idle_api.snapshot(message_id)
     assert (seen["status"], seen["text"]) == ("cancelled", "")
+    assert [attempt["usage"] for attempt in seen["attempts"]] == [None]  # it made no call
 
 
 async def test_a_cancelled_queued_message_is_never_run(own_redis: RedisServer) -> None:

@@ -168,6 +168,14 @@ async def test_a_position_of_another_form_is_400(api: Caller, rubbish: str) -> N
         assert_problem(query, 400)
 
 
+async def test_white_space_around_the_header_is_none_of_the_position(api: Caller) -> None:
+    message_id = await api.accepted()
+    headers = {"Last-Event-ID": "  1-1 \t "}
+    async with sse_request("GET", api.events(message_id), headers=headers) as tail:
+        assert tail.status == 200
+        assert (await tail.read_until_end())[0].id == "1-2"
+
+
 async def test_bytes_that_are_no_text_are_no_position(api: Caller) -> None:
     message_id = await api.accepted()
     for raw in (b"\xff\xfe", "\uff11-\uff10".encode(), b"1-\xb2"):

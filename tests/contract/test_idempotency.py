@@ -147,6 +147,20 @@ async def test_a_repeated_post_for_a_stream_goes_on_from_the_last_event_id(api: 
         assert rest.log_bytes() == b"".join(later.raw for later in whole.frames[n + 1 :])
 
 
+async def test_a_repeated_post_of_a_client_that_saw_the_end_is_204(api: Caller) -> None:
+    whole = await stream_of(api, "seen", "to the end")
+    seen = {"Accept": "text/event-stream", "Last-Event-ID": whole.frames[-1].id or ""}
+    answer = await api.http.post(
+        "/api/messages",
+        json={"model": "demo/echo?rate=0", "input": "to the end"},
+        headers=key("seen") | seen,
+    )
+    # An empty stream without an end event would make it come back for ever.
+    assert (answer.status_code, answer.content) == (204, b"")
+    message_id = whole.frames[0].data["message_id"]
+    assert answer.headers["location"] == f"/api/messages/{message_id}"
+
+
 async def test_a_key_used_for_202_then_streams_the_same_message(api: Caller) -> None:
     accepted = await api.post("both ways", headers=key("both"))
     stream = await stream_of(api, "both", "both ways")

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, queue, record, waiting, waking
 from rejoin.shared.asks import Answer, Kind
+from rejoin.shared.ending import Ender, end_message
 from rejoin.worker.reaper import Reaper
 from tests.redis.jobs import lease, queued
 from tests.support.in_process import kit_for
@@ -83,6 +84,19 @@ async def test_a_cancel_of_what_runs_is_not_told_as_a_wake(
     assert "woken" not in caplog.text
     await queue.release(any_redis, message_id, "job", delay_ms=DAY)
     assert await is_due(any_redis, message_id)
+
+
+async def test_a_message_that_was_cancelled_and_has_ended_is_no_cause_for_a_warning(
+    any_redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    message_id = await parked(any_redis, "x")
+    await waking.note(any_redis, message_id)
+    await record.cancel(any_redis, message_id)
+    await end_message(Ender(any_redis, "api", 60), message_id)
+    await any_redis.zadd(keys.WAKING, {message_id: 1})
+    await look(any_redis)
+    assert await any_redis.zcard(keys.WAKING) == 0
+    assert caplog.messages == []
 
 
 async def test_messages_that_wait_are_not_looked_at_each_time(redis: Redis) -> None:
