@@ -21,10 +21,9 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 _PLAIN: Final = frozenset({"end_turn", "max_tokens", "tool_use", "refusal"})
 _PAUSED: Final = "pause_turn"
 
+_READ: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _COUNTS: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
+    *_READ,
     "output_tokens",
     "thinking_tokens",  # within output_tokens_details
 )
@@ -157,14 +156,18 @@ class MessageStream(StreamReader):
         return FinishChunk(known, said)
 
     def _count(self, usage: object) -> bool:
-        """Note what it used so far; the numbers are cumulative, and a null says nothing."""
+        """Note what it used so far; the numbers are cumulative, and a null says nothing.
+
+        Nor does a 0 of the input: gateways send it at the end of what began with the number.
+        """
         if not isinstance(usage, dict):
             return False
         details = usage.get("output_tokens_details")
         for said in (usage, details if isinstance(details, dict) else {}):
             for name in _COUNTS:
-                if said.get(name) is not None:
-                    self._counts[name] = count(said[name])
+                if said.get(name) is None or (said[name] == 0 and name in _READ):
+                    continue
+                self._counts[name] = count(said[name])
         plain, read, written, output, thought = (self._counts.get(name, 0) for name in _COUNTS)
         before = self._earlier
         self.usage = UsageChunk(
