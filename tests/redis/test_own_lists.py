@@ -22,7 +22,7 @@ from rejoin.worker.models import LIFE_SECONDS, Lists
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import Providers
 from tests.support.in_process import kit_for
-from tests.support.messages import until_true
+from tests.support.messages import until, until_true
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_provider import ScriptedProvider
 
@@ -112,10 +112,12 @@ async def test_a_list_is_there_while_another_provider_still_hangs(
 ) -> None:
     asking = lists(redis, monkeypatch, slow=Listing(hang), there=Listing(), answer_seconds=60)
     running = asyncio.create_task(asking.ask())
+
+    async def is_there() -> bool:
+        return "there" in await own_lists.kept(redis, ["there"])
+
     try:
-        async with asyncio.timeout(10):
-            while not await own_lists.kept(redis, ["there"]):
-                await asyncio.sleep(0.01)
+        await until(is_there)
         assert not running.done()
     finally:
         running.cancel()
