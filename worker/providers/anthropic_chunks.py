@@ -6,7 +6,8 @@ from typing import Final
 from rejoin.shared.events import FinishReason
 from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.anthropic_blocks import Block, Offered
-from rejoin.worker.providers.base import CUT, Chunk, FinishChunk, UsageChunk
+from rejoin.worker.providers.anthropic_turns import AFTER_CHARS
+from rejoin.worker.providers.base import CUT, Chunk, FinishChunk, ThinkingChunk, UsageChunk
 from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object
 from rejoin.worker.providers.stream_reader import StreamReader
 
@@ -34,16 +35,21 @@ class MessageStream(StreamReader):
 
     `finished` and `ended`: it has had its `message_stop`, and no more is read. `paused`: it then
     is to be sent back as `content`, for the model to go on. `earlier` is what the calls before
-    it in the same turn used.
+    it in the same turn used, and `earlier_chars` how long their text is.
     """
 
     no_chunk = "a part of the stream is no message event"
     no_end = "the stream ended without its message_stop"
 
     def __init__(
-        self, offered: Offered, secrets: Sequence[str] = (), earlier: UsageChunk | None = None
+        self,
+        offered: Offered,
+        secrets: Sequence[str] = (),
+        earlier: UsageChunk | None = None,
+        earlier_chars: int = 0,
     ) -> None:
         super().__init__()
+        self._earlier_chars = earlier_chars
         self.usage = earlier or UsageChunk()
         self._earlier = self.usage
         self._offered = offered
@@ -65,6 +71,11 @@ class MessageStream(StreamReader):
         """The whole content so far, as the API takes it back."""
         whole = (block.whole() for block in self._blocks)
         return [block for block in whole if block.get("text") != ""]  # which it would refuse
+
+    @property
+    def text_chars(self) -> int:
+        """How long the turn's text is so far."""
+        return self._earlier_chars + sum(block.text_chars for block in self._blocks)
 
     def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
         for payload in events:
@@ -113,7 +124,13 @@ class MessageStream(StreamReader):
         if block.is_bare_call:
             self._held = block
             return before
-        return [*before, *block.end()]
+        return [*before, *map(self._placed, block.end())]
+
+    def _placed(self, chunk: Chunk) -> Chunk:
+        """Note where a thought stood that followed text: it has to go back to the same place."""
+        if not isinstance(chunk, ThinkingChunk) or not (chars := self.text_chars):
+            return chunk
+        return ThinkingChunk({**chunk.block, AFTER_CHARS: chars})
 
     def _read_delta(self, event: Mapping[str, object]) -> list[Chunk]:
         reason = _member(event, "delta").get("stop_reason")
