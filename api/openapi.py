@@ -22,12 +22,14 @@ _ID: Final[Schema] = {
 _DETAILS: Final = {
     "400": "Malformed: the body is not JSON, or a header or an event id is not of its form",
     "404": "No such message, tool call, conversation or model",
+    "408": "The body did not arrive within a minute",
     "409": "It contradicts what is so: an ended message, a used key, another answer",
     "413": "The body is over the limit",
     "415": "The body is not JSON",
     "422": "A bad field; `errors` names it",
     "503": "The queue is full, or Redis is away, or the database where it is needed",
 }
+_OF_A_BODY: Final = ("400", "404", "408", "409", "413", "415", "422", "503")
 
 
 async def openapi(request: Request) -> Response:
@@ -83,7 +85,7 @@ def _post() -> Schema:
         "responses": {
             "202": {**_ok("Accepted"), "headers": {"Location": _text("The message's address")}},
             "200": _stream(),
-            **_problems("400", "404", "409", "413", "415", "422", "503"),
+            **_problems(*_OF_A_BODY),
         },
     }
 
@@ -126,7 +128,7 @@ def _cancel() -> Schema:
         "requestBody": {"required": False, "content": _json("Cancel")},
         "responses": {
             "202": _ok("Cancelled"),
-            **_problems("400", "404", "409", "413", "415", "422", "503"),
+            **_problems(*_OF_A_BODY),
         },
     }
 
@@ -140,7 +142,7 @@ def _answer() -> Schema:
         "requestBody": {"required": True, "content": _json("ToolAnswer")},
         "responses": {
             "202": _ok("Answered"),
-            **_problems("400", "404", "409", "413", "415", "422", "503"),
+            **_problems(*_OF_A_BODY),
         },
     }
 

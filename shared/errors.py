@@ -34,7 +34,7 @@ class BadRequest(RejoinError):
     """A request that cannot be taken as it is.
 
     `field` is the path of the wrong field (empty: the whole), `mend` says what is wrong and
-    what would be right, `status` is the HTTP status: 400 malformed, 413, 415 or 422.
+    what would be right, `status` is the HTTP status: 400 malformed, 408, 413, 415 or 422.
     """
 
     def __init__(self, mend: str, *, field: tuple[str | int, ...] = (), status: int = 422) -> None:
@@ -127,7 +127,7 @@ class ToolError(RejoinError):
 class ProviderError(RejoinError):
     """A provider could not, or would not, answer.
 
-    `code` is one of PROTOCOL.md's `failed` codes, `retryable` whether the same call may succeed
+    `code` is one of the `failed` codes, `retryable` whether the same call may succeed
     later, `status` the provider's HTTP status or None. The text is shown to clients: it never
     holds a key or a header. `limits` is what its headers said of the key's limits, if anything.
     """

@@ -59,8 +59,6 @@ async def look(url: str) -> list[Finding]:
     """
     try:
         facts = await _facts_of(url)
-    except ValueError as error:
-        return [Finding(Grade.BROKEN, f"REJOIN_REDIS_URL is no address: {error}")]
     except (RedisError, OSError) as error:
         reason = str(error) or type(error).__name__
         mend = "start it, or mend REJOIN_REDIS_URL"

@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     Seconds and bytes where the name says so. Frozen: a process reads it once, at its start.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+    # hide_input: a traceback shows the error's cause too, and a value may be a secret.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Path("data")
     redis_url: str | None = None
@@ -81,6 +84,18 @@ class Settings(BaseSettings):
     def _redis_scheme(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("write it as redis://HOST:PORT/DB, rediss://… or unix://…")
+        if value is not None:
+            # Here: it takes a fifth of a second, and the terminal's commands need none of it.
+            from redis.asyncio.connection import parse_url
+
+            try:
+                parse_url(value)
+            except ValueError:
+                # Not its own words: they may quote a part of the password.
+                raise ValueError(
+                    "it cannot be read: in a password write @ as %40, : as %3A, / as %2F and"
+                    " # as %23; or its port or an option is wrong"
+                ) from None
         return value
 
     @field_validator("database_url")
@@ -143,7 +158,8 @@ def load_settings() -> Settings:
         lines = []
         for item in error.errors(include_url=False, include_context=False):
             name = PREFIX + "_".join(str(part) for part in item["loc"]).upper()
-            lines.append(item["msg"] if not item["loc"] else f"{name}: {item['msg']}")
+            said = item["msg"].removeprefix("Value error, ")
+            lines.append(said if not item["loc"] else f"{name}: {said}")
         raise SettingsError("; ".join(lines)) from error
 
 

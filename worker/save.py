@@ -102,10 +102,11 @@ class Saver:
         leases = await unsaved.take(self._redis, lease_seconds=LEASE_SECONDS, most=_AT_ONCE)
         try:
             await self._save(leases)
-        except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, LogUnavailable):
-                seconds = pause_seconds(self._failures + 1, None)
-                await unsaved.put_off(self._redis, leases, seconds=seconds)
+        except LogUnavailable:
+            raise
+        except Exception:
+            seconds = pause_seconds(self._failures + 1, None)
+            await unsaved.put_off(self._redis, leases, seconds=seconds)
             raise
         return len(leases)
 

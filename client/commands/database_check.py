@@ -2,14 +2,17 @@
 
 from rejoin.shared.db import schema
 from rejoin.shared.db.engine import Database
-from rejoin.shared.errors import DatabaseUnavailable
+from rejoin.shared.errors import DatabaseUnavailable, SettingsError
 from rejoin.shared.redis_check import Finding, Grade
 from rejoin.shared.settings import Settings
 
 
 async def look(settings: Settings) -> Finding:
     """Say how the database stands, within some seconds; nothing is made, no password shown."""
-    database = Database.of(settings)
+    try:
+        database = Database.of(settings)
+    except SettingsError as error:
+        return Finding(Grade.BROKEN, str(error))
     name = str(database.file) if database.is_sqlite else database.name
     if database.file is not None and not database.file.exists():
         if database.owns_file:

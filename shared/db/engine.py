@@ -7,14 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import Connection, event, make_url
+import asyncpg
+from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from rejoin.shared.db.address import read_address
 from rejoin.shared.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
 from rejoin.shared.settings import Settings
 
@@ -48,7 +49,12 @@ class Database:
     """
 
     def __init__(self, url: str, *, owns_file: bool = False) -> None:
-        self._url = make_url(url)
+        """Open nothing yet.
+
+        Raises:
+            SettingsError: `url` is no address of a database.
+        """
+        self._url = read_address(url)
         self.owns_file = owns_file
         self._engine: AsyncEngine | None = None
         # By what is done with it, for to make one takes time; all have the same connections.
@@ -56,7 +62,11 @@ class Database:
 
     @classmethod
     def of(cls, settings: Settings) -> "Database":
-        """The one of REJOIN_DATABASE_URL, else an SQLite file in REJOIN_DATA_DIR."""
+        """The one of REJOIN_DATABASE_URL, else an SQLite file in REJOIN_DATA_DIR.
+
+        Raises:
+            SettingsError: REJOIN_DATABASE_URL cannot be read.
+        """
         if settings.database_url is not None:
             return cls(settings.database_url)
         file = settings.data_dir.absolute() / FILE

@@ -43,7 +43,8 @@ def raise_file_limit() -> int:
 
 def busy_share(seconds: float = 1.0) -> float:
     """How busy all cores together were in a span of time, from 0 to 1."""
-    (busy, total), _ = _ticks(), time.sleep(seconds)
+    busy, total = _ticks()
+    time.sleep(seconds)
     busy_then, total_then = _ticks()
     return (busy_then - busy) / max(1, total_then - total)
 

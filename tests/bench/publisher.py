@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import uvloop
 from redis.asyncio import Redis
@@ -91,7 +91,7 @@ class Publisher:
         while message.next < events - 2:
             count = min(_REPLAY_BATCH, events - 2 - message.next)
             await self._append([message.batch(_text(marked=False) for _ in range(count))])
-        end = [Usage(), Done(FinishReason.STOP, (events - 3) * _TEXT_CHARS)]
+        end: list[Event] = [Usage(), Done(FinishReason.STOP, (events - 3) * _TEXT_CHARS)]
         await self._append([message.batch(end, "done")])
         return {"message_id": message.id}
 
@@ -129,7 +129,7 @@ def _text(*, marked: bool) -> Text:
 async def _main(url: str) -> None:
     redis = open_redis(url, timeout_seconds=30, connections=_AT_ONCE)
     publisher = Publisher(redis)
-    handlers = {
+    handlers: dict[str, Callable[..., Awaitable[dict[str, object]]]] = {
         "prepare": publisher.prepare,
         "publish": publisher.publish,
         "finished": publisher.finished,

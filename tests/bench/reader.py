@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Final
 
-from tests.bench.child import answer_line
+from tests.bench.child import Handler, answer_line
 from tests.bench.machine import raise_file_limit
 from tests.bench.samples import DIGITS, MARK, spread
 
@@ -48,7 +48,11 @@ class Reader:
         commands = sys.stdin.fileno()
         os.set_blocking(commands, False)
         self._epoll.register(commands, select.EPOLLIN)
-        handlers = {"open": self.open, "reset": self.reset, "report": self.report}
+        handlers: dict[str, Handler] = {
+            "open": self.open,
+            "reset": self.reset,
+            "report": self.report,
+        }
         streams = self._streams
         pending = b""
         while True:

@@ -14,7 +14,7 @@ _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.01
 
 
-def until_renewed(client: "redis_py.Redis[bytes]", message_id: str) -> None:
+def until_renewed(client: "redis_py.Redis", message_id: str) -> None:
     """Return just after a message's lease was renewed.
 
     Raises:

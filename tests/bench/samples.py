@@ -16,7 +16,7 @@ def stamp() -> str:
 class Spread(NamedTuple):
     """A median and a p99, both in milliseconds, of `count` samples."""
 
-    count: int
+    count: int  # type: ignore[assignment]
     median_ms: float
     p99_ms: float
 

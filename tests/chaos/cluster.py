@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -84,8 +85,13 @@ def cluster(keep_logs: Path | None = None) -> Iterator[Cluster]:
         for process in (*stack.apis, *stack.workers):
             process.launch()
         for process in (*stack.apis, *stack.workers):
-            process.until(lambda process=process: times_up(process) > 0, within=UP_SECONDS)
+            process.until(partial(is_up, process), within=UP_SECONDS)
         yield Cluster(redis, stack, provider, effects)
+
+
+def is_up(process: Process) -> bool:
+    """Whether a process has said that it is up."""
+    return times_up(process) > 0
 
 
 def times_up(process: Process) -> int:

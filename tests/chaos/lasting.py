@@ -1,7 +1,7 @@
 """Looks for keys without an expiry for as long as a run lasts: what is mended later is seen too."""
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 import redis as redis_py
 from redis.exceptions import RedisError
@@ -42,11 +42,11 @@ class Lasting:
             return lasting(client)
 
 
-def lasting(client: "redis_py.Redis[bytes]") -> set[str]:
+def lasting(client: "redis_py.Redis") -> set[str]:
     """Return the names of the keys that never expire, without the indexes."""
     found, cursor = set(), 0
     while True:
-        cursor, names = client.scan(cursor, count=_AT_ONCE)
+        cursor, names = cast(tuple[int, list[bytes]], client.scan(cursor, count=_AT_ONCE))
         pipeline = client.pipeline(transaction=False)
         for name in names:
             pipeline.pttl(name)

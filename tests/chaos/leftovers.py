@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import psutil
 import redis as redis_py
@@ -21,13 +21,13 @@ INDEXES: Final = {keys.QUEUE, keys.OWNERS, keys.OPEN, keys.WAKE, keys.WAKING, ke
 _OF_A_MESSAGE: Final = re.compile(r"rejoin:\{([0-9a-f-]{36})\}:(record|log|request|answers)")
 
 
-def wrong_queue(client: "redis_py.Redis[bytes]") -> list[str]:
+def wrong_queue(client: "redis_py.Redis") -> list[str]:
     """Say what is still queued, owned, open or unsaved, after waiting for the last reaper."""
     until = time.monotonic() + WITHIN_SECONDS
     while True:
         left = {
             keys.QUEUE: client.zrange(keys.QUEUE, 0, 9),
-            keys.OWNERS: list(client.hkeys(keys.OWNERS))[:10],
+            keys.OWNERS: cast(list[bytes], client.hkeys(keys.OWNERS))[:10],
             keys.OPEN: client.zrange(keys.OPEN, 0, 9),
             keys.UNSAVED: client.zrange(keys.UNSAVED, 0, 9),
         }
@@ -37,10 +37,10 @@ def wrong_queue(client: "redis_py.Redis[bytes]") -> list[str]:
         time.sleep(0.1)
 
 
-def wrong_keys(client: "redis_py.Redis[bytes]", accepted: set[str]) -> Iterator[str]:
+def wrong_keys(client: "redis_py.Redis", accepted: set[str]) -> Iterator[str]:
     """Say which keys live for ever or too long, and which messages nobody was told of."""
     for name in sorted(key.decode() for key in client.scan_iter(count=1000)):
-        life_ms = client.pttl(name)
+        life_ms = cast(int, client.pttl(name))
         if name in INDEXES or life_ms == -2:
             continue
         if life_ms == -1:

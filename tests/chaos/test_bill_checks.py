@@ -20,7 +20,7 @@ BOTH = [CUT, WHOLE]
 
 
 def frame(event: str, **data: object) -> SseFrame:
-    return SseFrame(None, event, data, b"")
+    return SseFrame(b"", event, data, None)
 
 
 def check(

@@ -306,12 +306,13 @@ def test_a_snapshot_is_held_to_the_log() -> None:
 def test_a_message_that_waits_under_a_lease_renewed_is_wrong() -> None:
     lease_ms = LEASE_SECONDS * 1000
     message_id = ID.encode()
-    for looks, problems in [
+    cases: list[tuple[list[tuple[bytes, bytes | None, float]], int]] = [
         ([(b"9", b"t", 0.0), (b"9", b"t", 0.0), (b"9", None, 0.0)], 0),  # its worker stopped
         ([(b"9", b"t", 0.0), (b"9", b"u", 5 * lease_ms)], 0),  # another one took it
         ([(b"9", b"t", 0.0), (b"10", b"t", 5 * lease_ms)], 0),  # it waits anew
         ([(b"9", b"t", 0.0), (b"9", b"t", 2 * lease_ms), (b"9", b"t", 3 * lease_ms)], 1),
-    ]:
+    ]
+    for looks, problems in cases:
         tally = Tally()
         waits = Waits(None, tally)  # type: ignore[arg-type]
         for look in looks:

@@ -1,7 +1,7 @@
 """Watches messages that wait for people while all breaks: no worker keeps a lease on one."""
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 import redis as redis_py
 
@@ -63,10 +63,10 @@ class Waits:
 
 
 def look(
-    client: "redis_py.Redis[bytes]",
+    client: "redis_py.Redis",
 ) -> "dict[bytes, tuple[bytes, bytes | None, float]]":
     """The messages that wait: since when, the token of the lease on each, and the lease's end."""
-    ids = client.zrange(keys.OPEN, 0, -1)
+    ids = cast(list[bytes], client.zrange(keys.OPEN, 0, -1))
     pipeline = client.pipeline(transaction=True)
     for message_id in ids:
         pipeline.hmget(keys.record(message_id.decode()), ["parked_at", "ended"])

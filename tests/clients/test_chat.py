@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ WORDS = " ".join(f"word-{n}" for n in range(40))
 
 
 @pytest.fixture
-def port(stack: Stack) -> dict[str, str]:
+def port(stack: Stack) -> dict[str, Any]:
     """The settings that lead to the shared API."""
     return {"REJOIN_PORT": str(stack.api.port)}
 
@@ -31,7 +32,7 @@ def message_of(command: Running) -> str:
 
 
 def test_into_a_pipe_goes_the_text_exactly_and_nothing_else(
-    port: dict[str, str], tmp_path: Path
+    port: dict[str, Any], tmp_path: Path
 ) -> None:
     text = "  é 😀\u2028\x1b[31m\ttwo\n\nlines  "
     done = run(tmp_path, "chat", text, "--model", FAST, **port)
@@ -44,19 +45,19 @@ def test_into_a_pipe_goes_the_text_exactly_and_nothing_else(
     )
 
 
-def test_a_dash_reads_stdin(port: dict[str, str], tmp_path: Path) -> None:
+def test_a_dash_reads_stdin(port: dict[str, Any], tmp_path: Path) -> None:
     done = run(tmp_path, "chat", "-", "--model", FAST, stdin="é\n".encode(), **port)
     assert (done.returncode, done.stdout) == (0, "é\n".encode())
 
 
-def test_the_model_is_the_settings_or_the_echo(port: dict[str, str], tmp_path: Path) -> None:
+def test_the_model_is_the_settings_or_the_echo(port: dict[str, Any], tmp_path: Path) -> None:
     done = run(tmp_path, "chat", "x", REJOIN_DEFAULT_MODEL="nobody/x", **port)
     assert (done.returncode, done.stderr) == (1, b"rejoin: there is no model nobody/x\n")
     assert run(tmp_path, "chat", "x", **port).stdout == b"x"
 
 
 def test_on_a_terminal_the_answer_is_shown_as_it_comes(
-    port: dict[str, str], tmp_path: Path
+    port: dict[str, Any], tmp_path: Path
 ) -> None:
     with running(tmp_path, "chat", WORDS, "--model", SLOW, terminal=True, **port) as command:
         command.until(lambda: "word-1 " in command.shown())
@@ -67,14 +68,14 @@ def test_on_a_terminal_the_answer_is_shown_as_it_comes(
         assert command.shown() == f"{WORDS}\n"
 
 
-def test_what_would_steer_a_terminal_is_not_passed_on(port: dict[str, str], tmp_path: Path) -> None:
+def test_what_would_steer_a_terminal_is_not_passed_on(port: dict[str, Any], tmp_path: Path) -> None:
     text = "a\x1b]52;c;eA==\x07b\x9bc"
     with running(tmp_path, "chat", text, "--model", FAST, terminal=True, **port) as command:
         assert command.wait() == 0
         assert command.shown() == "a\ufffd]52;c;eA==\ufffdb\ufffdc\n"
 
 
-def test_an_interrupt_cancels_the_message(port: dict[str, str], tmp_path: Path) -> None:
+def test_an_interrupt_cancels_the_message(port: dict[str, Any], tmp_path: Path) -> None:
     with running(tmp_path, "chat", WORDS, "--model", SLOW, terminal=True, **port) as command:
         command.until(lambda: "word-1 " in command.shown())
         message_id = message_of(command)
@@ -89,7 +90,7 @@ def test_an_interrupt_cancels_the_message(port: dict[str, str], tmp_path: Path) 
 
 
 def test_a_second_interrupt_leaves_at_once(own_stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(own_stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(own_stack.api.port)}
     with running(tmp_path, "chat", WORDS, "--model", SLOW, terminal=True, **port) as command:
         command.until(lambda: "word-1 " in command.shown())
         own_stack.api.pause()
@@ -102,7 +103,7 @@ def test_a_second_interrupt_leaves_at_once(own_stack: Stack, tmp_path: Path) -> 
 
 
 def test_a_restarted_api_is_come_back_to(own_stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(own_stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(own_stack.api.port)}
     with running(tmp_path, "chat", WORDS, "--model", SLOW, terminal=True, **port) as command:
         command.until(lambda: "word-1 " in command.shown())
         own_stack.api.kill()
@@ -113,7 +114,7 @@ def test_a_restarted_api_is_come_back_to(own_stack: Stack, tmp_path: Path) -> No
 
 
 def test_text_that_is_taken_back_is_said_on_a_terminal(own_stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(own_stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(own_stack.api.port)}
     with running(tmp_path, "chat", WORDS, "--model", SLOW, terminal=True, **port) as command:
         command.until(lambda: "word-2 " in command.shown())
         own_stack.worker.kill()
@@ -126,7 +127,7 @@ def test_text_that_is_taken_back_is_said_on_a_terminal(own_stack: Stack, tmp_pat
 
 
 def test_text_that_is_taken_back_never_reaches_a_pipe(own_stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(own_stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(own_stack.api.port)}
     with running(tmp_path, "chat", WORDS, "--model", SLOW, **port) as command:
         message_id = message_of(command)
         tail = Running(tmp_path, "tail", message_id, "--json", **port)
@@ -174,14 +175,14 @@ async def chat_with_toy(log: ToyLog, directory: Path) -> tuple[int, bytes, bytes
     return done.returncode, done.stdout, done.stderr
 
 
-def test_tail_gives_a_message_that_was_sent_before(port: dict[str, str], tmp_path: Path) -> None:
+def test_tail_gives_a_message_that_was_sent_before(port: dict[str, Any], tmp_path: Path) -> None:
     with running(tmp_path, "chat", "one two three", "--model", FAST, **port) as command:
         message_id = message_of(command)
     assert run(tmp_path, "tail", message_id, **port).stdout == b"one two three"
     assert run(tmp_path, "tail", message_id, "--after", "1-1", **port).stdout == b"two three"
 
 
-def test_tail_gives_raw_events_one_a_line(port: dict[str, str], tmp_path: Path) -> None:
+def test_tail_gives_raw_events_one_a_line(port: dict[str, Any], tmp_path: Path) -> None:
     with running(tmp_path, "chat", "one é", "--model", FAST, **port) as command:
         message_id = message_of(command)
     done = run(tmp_path, "tail", message_id, "--json", **port)
@@ -194,7 +195,7 @@ def test_tail_gives_raw_events_one_a_line(port: dict[str, str], tmp_path: Path) 
 
 
 def test_an_interrupt_of_tail_leaves_the_message_alone(
-    port: dict[str, str], tmp_path: Path
+    port: dict[str, Any], tmp_path: Path
 ) -> None:
     with running(tmp_path, "chat", WORDS, "--model", SLOW, **port) as chat:
         with running(tmp_path, "tail", message_of(chat), terminal=True, **port) as tail:
@@ -228,13 +229,13 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert done.stdout == b""
 
 
-def test_an_unknown_message_is_said(port: dict[str, str], tmp_path: Path) -> None:
+def test_an_unknown_message_is_said(port: dict[str, Any], tmp_path: Path) -> None:
     done = run(tmp_path, "tail", MESSAGE_ID, **port)
     assert (done.returncode, done.stderr) == (1, b"rejoin: no such message\n")
 
 
 def test_api_and_worker_take_this_processs_place(own_redis: RedisServer, tmp_path: Path) -> None:
-    settings = {"REJOIN_REDIS_URL": own_redis.url, "REJOIN_PORT": str(free_port())}
+    settings: dict[str, Any] = {"REJOIN_REDIS_URL": own_redis.url, "REJOIN_PORT": str(free_port())}
     with (
         running(tmp_path, "api", **settings) as api,
         running(tmp_path, "worker", **settings) as worker,

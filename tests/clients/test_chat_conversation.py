@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -246,7 +247,7 @@ async def test_at_a_prompt_a_refusal_is_said_and_the_next_line_asked_for(tmp_pat
 
 
 def test_at_a_prompt_an_interrupt_cancels_the_answer_alone(stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(stack.api.port)}
     with prompt(tmp_path, "--model", SLOW, **port) as command:
         command.type("a b c d e f g h i j k l m n o p q r s t u v w x y z\n")
         command.until(lambda: "\na b c " in command.shown())  # not the echo, after the prompt
@@ -335,7 +336,7 @@ async def test_text_that_is_gone_on_with_is_shown_once(
 
 
 def test_a_real_conversation_is_gone_on_with(stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(stack.api.port)}
     first = run(tmp_path, "chat", "one", "--model", FAST, **port)
     found = re.search(r"conversation ([0-9a-f-]{36})", first.stderr.decode())
     assert found is not None
@@ -346,14 +347,14 @@ def test_a_real_conversation_is_gone_on_with(stack: Stack, tmp_path: Path) -> No
 
 
 def test_a_conversation_that_is_not_there_is_said(stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(stack.api.port)}
     done = run(tmp_path, "chat", "x", "--conversation", CONVERSATION_ID, **port)
     assert (done.returncode, done.stdout) == (1, b"")
     assert re.fullmatch(rb"rejoin: [^\n]*no such conversation[^\n]*\n", done.stderr)
 
 
 def test_a_busy_conversation_is_waited_for_or_refused(stack: Stack, tmp_path: Path) -> None:
-    port = {"REJOIN_PORT": str(stack.api.port)}
+    port: dict[str, Any] = {"REJOIN_PORT": str(stack.api.port)}
     with running(tmp_path, "chat", WORDS, "--model", SLOW, **port) as first:
         conversation_id = first.until_said(r"conversation ([0-9a-f-]{36})")[1]
         message_id = first.until_said(r"message ([0-9a-f-]{36})")[1]
@@ -364,7 +365,7 @@ def test_a_busy_conversation_is_waited_for_or_refused(stack: Stack, tmp_path: Pa
         assert f"is running ({message_id})" in refused.stderr.decode()
         behind = tmp_path / "behind"
         behind.mkdir()
-        state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+        state: dict[str, Any] = {"XDG_STATE_HOME": str(tmp_path / "state")}
         with running(behind, *going_on, **port, **state) as second:
             second.until_said(f"it waits behind {message_id} \\(streaming\\)")
             first.interrupt()
@@ -386,7 +387,12 @@ def test_nobody_answers_a_line_of_a_pipe(tmp_path: Path) -> None:
 
 async def test_another_model_that_goes_on_is_named(tmp_path: Path) -> None:
     def reset(attempt: int, reason: str) -> Entry:
-        told = {"after": None, "attempt": attempt, "model": "two/\x1bb", "reason": reason}
+        told: dict[str, object] = {
+            "after": None,
+            "attempt": attempt,
+            "model": "two/\x1bb",
+            "reason": reason,
+        }
         return Entry(f"{attempt}-0", "reset", told)
 
     log = ToyLog(

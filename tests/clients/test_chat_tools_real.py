@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.clients.commands import Running, run, running
 from tests.clients.tool_stack import MODEL, ToolStack, calling, saying
@@ -12,7 +13,7 @@ CHAT = ("chat", "Buy tea.", "--model", MODEL, "--tool", "buy", "--tool", "price"
 BUY = calling(("c1", "buy", {"what": "tea"}), ("c2", "price", {"what": "tea"}))
 
 
-def port(made: ToolStack) -> dict[str, str]:
+def port(made: ToolStack) -> dict[str, Any]:
     return {"REJOIN_PORT": str(made.stack.api.port)}
 
 

@@ -16,7 +16,6 @@ from rejoin.client import (
     UnexpectedReply,
     Unreachable,
 )
-from rejoin.client import exchange as exchange_module
 from tests.clients.toy_server import Reply, Request, no_content, problem, reply, toy_server
 from tests.support.redis_server import free_port
 
@@ -41,7 +40,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(exchange_module.asyncio, "sleep", note)
+    monkeypatch.setattr("rejoin.client.exchange.asyncio.sleep", note)
     return waited
 
 

@@ -46,7 +46,7 @@ async def read_by(client: Client, after: str | None = None) -> list[Entry]:
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are asked for and told (on_drop), and pass at once."""
     sleep = asyncio.sleep
-    monkeypatch.setattr(tail_module.asyncio, "sleep", lambda _: sleep(0))
+    monkeypatch.setattr("rejoin.client.tail.asyncio.sleep", lambda _: sleep(0))
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -128,7 +128,7 @@ async def test_a_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPat
         await asyncio.wait_for(back.wait(), WITHIN)
 
     back = asyncio.Event()
-    monkeypatch.setattr(tail_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr("rejoin.client.tail.asyncio.sleep", sleep)
     async with asyncio.timeout(WITHIN), Client(f"http://127.0.0.1:{port}") as client:
         reading = asyncio.create_task(anext(client.tail("m")))
         await dropped.wait()

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from rejoin.client import BadRequest, Client, Conflict, NotFound, calls_of, open_calls
-from rejoin.client import exchange as exchange_module
 from rejoin.client.reading import changes
 from rejoin.shared.fold import Message
 from tests.clients.test_client_requests import ACCEPTED
@@ -19,7 +19,7 @@ ANSWERED = reply(202, b"{}")
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = asyncio.sleep
-    monkeypatch.setattr(exchange_module.asyncio, "sleep", lambda _: sleep(0))
+    monkeypatch.setattr("rejoin.client.exchange.asyncio.sleep", lambda _: sleep(0))
 
 
 async def test_tools_are_sent_by_name_and_as_definitions() -> None:
@@ -40,7 +40,7 @@ async def test_tools_are_sent_by_name_and_as_definitions() -> None:
     ],
 )
 async def test_a_call_is_answered_though_the_first_reply_is_lost(
-    answer: dict[str, object], body: dict[str, object]
+    answer: dict[str, Any], body: dict[str, object]
 ) -> None:
     lost = [ANSWERED.cut(9), problem(503, "x")]
     async with toy_server(lambda _: ANSWERED, lost) as toy, Client(toy.url) as client:
@@ -53,7 +53,7 @@ async def test_a_call_is_answered_though_the_first_reply_is_lost(
 @pytest.mark.parametrize(
     "answer", [{}, {"approve": True, "error": "x"}, {"result": 1, "error": "x"}]
 )
-async def test_an_answer_is_one_of_three(answer: dict[str, object]) -> None:
+async def test_an_answer_is_one_of_three(answer: dict[str, Any]) -> None:
     async with toy_server(lambda _: ANSWERED) as toy, Client(toy.url) as client:
         with pytest.raises(BadRequest, match="one of approve, result and error"):
             await client.answer_tool("m", "c", **answer)

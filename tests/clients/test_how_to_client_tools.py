@@ -31,7 +31,10 @@ async def test_the_program_runs_its_tool_and_the_model_goes_on(
     path: str, told: str, made: ToolStack, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.txt").write_text("one two three")
-    twice = [("c1", "count_words", {"path": path}), ("c2", "count_words", {"path": "notes.txt"})]
+    twice: list[tuple[str, str, dict[str, object]]] = [
+        ("c1", "count_words", {"path": path}),
+        ("c2", "count_words", {"path": "notes.txt"}),
+    ]
     made.provider.play(calling(*twice), saying("That many."))
     done = await asyncio.to_thread(
         subprocess.run,

@@ -1,15 +1,15 @@
 """Reading a message: what each event adds, and what a `reset` takes back."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rejoin.client import Client, Message
-from rejoin.client import tail as tail_module
 from rejoin.client.reading import changes
-from tests.clients.toy_server import Entry, ToyLog, plain_log, stream, toy_server
+from tests.clients.toy_server import Entry, Reply, Request, ToyLog, plain_log, stream, toy_server
 
 WITHIN = 20
 
@@ -29,7 +29,7 @@ DONE = Entry("2-2", "done", {"finish_reason": "stop"})
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = asyncio.sleep
-    monkeypatch.setattr(tail_module.asyncio, "sleep", lambda _: sleep(0))
+    monkeypatch.setattr("rejoin.client.tail.asyncio.sleep", lambda _: sleep(0))
 
 
 async def read(log: ToyLog, after: str | None = None) -> tuple[list[tuple[str, str, bool]], str]:
@@ -103,6 +103,11 @@ def logs(draw: st.DrawFn) -> list[Entry]:
     return [*entries, Entry(f"{last[0]}-{last[1]}", "done", {})]
 
 
+def cut(log: ToyLog, at: int, request: Request) -> Reply:
+    """What a log answers, cut off after so many bytes."""
+    return log(request).cut(at)
+
+
 @settings(max_examples=60, deadline=None)
 @given(log=logs(), cuts=st.lists(st.integers(0, 900), max_size=4), begin=st.integers(0, 9))
 async def test_any_log_read_over_any_cuts_from_anywhere_gives_the_text_that_stands(
@@ -111,7 +116,7 @@ async def test_any_log_read_over_any_cuts_from_anywhere_gives_the_text_that_stan
     toy_log, message, shown = ToyLog(log), Message(), ""
     after = log[begin].id if 0 < begin < len(log) - 1 else None
     async with toy_server(toy_log) as toy, Client(toy.url) as client:
-        toy.answers = [lambda request, at=at: toy_log(request).cut(at) for at in cuts]
+        toy.answers = [partial(cut, toy_log, at) for at in cuts]
         async with asyncio.timeout(WITHIN):
             async for change in changes(client.tail("m", after), message):
                 shown = (message.text if change.taken_back else shown) + change.added

@@ -1,1 +1,1 @@
-"""PROTOCOL.md over HTTP, section by section, against real processes."""
+"""docs/protocol.md over HTTP, section by section, against real processes."""

@@ -87,7 +87,7 @@ async def test_the_python_client_reads_it_from_anywhere(
     async with Client(module_short_stack.url) as client:
         for after in (None, EventId(1, 2), EventId(7, 7)):
             async with client.tail(message_id, after=after) as tail:
-                said = "".join([e.data["text"] async for e in tail if e.name == "text"])
+                said = "".join([str(e.data["text"]) async for e in tail if e.name == "text"])
             assert said == TEXT
 
 

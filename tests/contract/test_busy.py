@@ -170,7 +170,7 @@ async def test_a_key_that_was_refused_for_a_busy_conversation_may_be_used_again(
     api: Caller,
 ) -> None:
     first, conversation_id = await running(api)
-    fields = {"conversation_id": conversation_id, "if_busy": "reject"}
+    fields: dict[str, Any] = {"conversation_id": conversation_id, "if_busy": "reject"}
     key = {"Idempotency-Key": f"refused {first}"}
     assert_problem(await api.post("x", headers=key, **fields), 409)
     await api.cancel(first)
@@ -207,7 +207,8 @@ async def test_a_message_cannot_be_its_own_ancestor(idle_api: Caller) -> None:
     first, conversation_id = await begun(idle_api)
     second = await post_in(idle_api, conversation_id, parent_id=first)
     for name in ("id", "message_id"):
-        refused = await idle_api.post(conversation_id=conversation_id, **{name: first})
+        field: dict[str, Any] = {name: first}
+        refused = await idle_api.post(conversation_id=conversation_id, **field)
         assert_names(assert_problem(refused, 422), name)
     third = await post_in(idle_api, conversation_id, parent_id=second)
     assert len({first, second, third}) == 3

@@ -213,7 +213,9 @@ async def test_no_post_brings_a_deleted_conversation_back(api: Caller) -> None:
     conversation_id, message_id = await begun(api)
     await ended(api, message_id)
     await deleted(api, conversation_id)
-    for fields in ({}, {"parent_id": message_id}, {"if_busy": "interrupt"}):
+    branch: dict[str, Any] = {"parent_id": message_id}
+    interrupting: dict[str, Any] = {"if_busy": "interrupt"}
+    for fields in ({}, branch, interrupting):
         refused = await api.post(conversation_id=conversation_id, **fields)
         assert_problem(refused, 404)
     await assert_gone(api, conversation_id)

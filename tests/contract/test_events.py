@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from datetime import datetime
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.support.caller import (
     visible_text,
 )
 from tests.support.processes import Stack
-from tests.support.sse_reader import RetryField, SseFrame, open_tail, sse_request
+from tests.support.sse_reader import RetryField, SseFrame, SseReader, open_tail, sse_request
 
 TEXTS = [
     "plain words in a row",
@@ -335,6 +336,11 @@ async def test_frames_hold_one_line_of_compact_or_spaced_json(api: Caller) -> No
         assert json.loads(data.removeprefix("data: ")) == frame.data
 
 
+def has_three(tail: SseReader) -> bool:
+    """Whether a tail has read three events."""
+    return len(tail.frames) >= 3
+
+
 async def test_tails_that_are_cut_and_come_back_often_lose_nothing(api: Caller) -> None:
     text = "again and again and again " * 10
     message_id = await api.accepted(text, rate=50)
@@ -344,7 +350,7 @@ async def test_tails_that_are_cut_and_come_back_often_lose_nothing(api: Caller) 
             position = frames[-1].id if frames else None
             async with open_tail(api.events(message_id), last_event_id=position) as tail:
                 with contextlib.suppress(TimeoutError):
-                    await tail.until(lambda seen=tail: len(seen.frames) >= 3, within=0.1)
+                    await tail.until(partial(has_three, tail), within=0.1)
             frames += tail.frames
     assert joined(frames) == joined(await api.log(message_id))
     assert visible_text(frames) == text

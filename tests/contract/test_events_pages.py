@@ -103,7 +103,8 @@ async def test_a_running_message_is_followed_page_by_page(api: Caller) -> None:
 async def test_long_logs_come_in_pages_of_a_thousand_at_most(api: Caller) -> None:
     message_id = await api.accepted("w " * 1500)
     await api.snapshot(message_id, wait=10)
-    for query in ({}, {"limit": 1000}):
+    thousand: dict[str, Any] = {"limit": 1000}
+    for query in ({}, thousand):
         page = await api.page(message_id, **query)
         assert 0 < len(page["events"]) <= 1000
         assert page["ended"] is False

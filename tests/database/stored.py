@@ -24,7 +24,7 @@ def answer(conversation_id: str, text: str = "", **others: Any) -> StoredMessage
 
 def queued(conversation_id: str, **others: Any) -> StoredMessage:
     """An answer that nobody has begun."""
-    fields = {"status": Status.QUEUED, "attempt": 0, "last_event_id": None}
+    fields: dict[str, Any] = {"status": Status.QUEUED, "attempt": 0, "last_event_id": None}
     return answer(conversation_id, **(fields | others))
 
 

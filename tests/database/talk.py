@@ -59,7 +59,7 @@ class Talk:
 
     async def run(self, provider: Any, message_id: str, **settings: Any) -> Message:
         """Let a worker with `provider` work until a message has ended; its log."""
-        plain = {"database_url": self.database_url, "lease_seconds": 0.5}
+        plain: dict[str, Any] = {"database_url": self.database_url, "lease_seconds": 0.5}
         async with worker_on(self.url, provider, **(plain | settings)):
             return fold(await until_ended(self.redis, message_id, within=20))
 

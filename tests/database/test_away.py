@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
@@ -37,7 +37,7 @@ async def through_an_outage(redis: Redis, url: str, database_url: str, outage: O
     await schema.migrate(database)
     gate = asyncio.Event()
     provider = ScriptedProvider([*answer("one ")[:-1], gate, *answer("two")])
-    settings = {"database_url": database_url, "log_ttl_seconds": LOG_TTL}
+    settings: dict[str, Any] = {"database_url": database_url, "log_ttl_seconds": LOG_TTL}
     try:
         async with worker_on(url, provider, **settings):
             begun = [await post(redis, model=MODEL) for _ in range(5)]

@@ -17,6 +17,7 @@ from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.db.saving import save
 from rejoin.shared.errors import NotFound
+from rejoin.shared.events import Event
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.record import Status
 from rejoin.shared.turns import IfBusy, place
@@ -110,7 +111,7 @@ async def test_what_ended_is_shown_with_its_text_before_it_is_saved(
     await due(redis)
     assert await Saver(kit).save_due() == 1  # as it is queued
     held = await claim(redis, message_id, "a")
-    whole = [start(message_id), "said", *end()]
+    whole: list[Event | str] = [start(message_id), "said", *end()]
     await log.append(redis, batch(message_id, held, 0, whole, ending="done"))
     for _ in range(2):
         answered = (await shown(api, conversation_id))["messages"][-1]

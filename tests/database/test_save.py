@@ -88,6 +88,7 @@ async def test_an_ended_message_is_saved_whole(kit: Kit) -> None:
     assert (found.created_at, found.started_at) == (held.created_at, held.started_at)
     assert found.finished_at == held.finished_at is not None
     (attempt,) = found.attempts
+    assert found.finished_at is not None
     assert attempt["finished_at"] == iso(found.finished_at)
     assert attempt["usage"]["cost_usd"] == "0.000123"  # type: ignore[index]
 
@@ -130,7 +131,7 @@ async def test_what_runs_is_saved_without_its_text_and_again_at_its_end(kit: Kit
     await save(kit)
     found = await loaded(kit, message_id)
     assert (found.status, found.text, found.last_event_id) == (Status.STREAMING, "", None)
-    last = [Usage(), Done(FinishReason.STOP, 4)]
+    last: list[Event | str] = [Usage(), Done(FinishReason.STOP, 4)]
     await log.append(kit.redis, batch(message_id, held, 2, last, ending="done"))
     await aftermath(kit.redis, message_id, job_token="", life_seconds=LIFE)
     await save(kit)

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
@@ -63,7 +63,7 @@ async def test_broken_off_by_its_provider_it_goes_on_with_the_same_worker(
 
 
 async def test_a_provider_that_stalls_in_mid_text_goes_on_from_there(serving: Staged) -> None:
-    soon = {"timeout_idle": 1.5, "provider_retries": 2}
+    soon: dict[str, Any] = {"timeout_idle": 1.5, "provider_retries": 2}
     async with serving() as stage, stage.worker(**soon):
         cases = {}
         for wire, model in PREFIXED.items():
@@ -256,7 +256,7 @@ async def test_where_a_call_was_open_the_step_is_done_again(
             cases = {}
             for number, (name, broken) in enumerate(breaks.items()):
                 model = server.breaks(f"m{number}", broken)
-                fields = {"fallbacks": [f"{wire}/w"], "tools": ["look"]}
+                fields: dict[str, Any] = {"fallbacks": [f"{wire}/w"], "tools": ["look"]}
                 cases[await stage.ask(model, **fields)] = name
             for message_id, case in cases.items():
                 frames = await stage.ended(message_id)

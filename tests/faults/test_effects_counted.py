@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -159,7 +160,7 @@ async def test_a_call_that_is_asked_about_runs_again_for_a_person_alone(trials: 
     approved, refused = ids[::2], ids[1::2]
     with trials.worker():
         for message_id in ids:
-            await until(lambda of=message_id: _waits(trials.api, of), within=PATIENCE)
+            await until(partial(_waits, trials.api, message_id), within=PATIENCE)
         trials.assert_done(ids, 1)
         for message_id in ids:
             await _say(trials.api, message_id, "call_0", approve=message_id in approved)
@@ -180,7 +181,7 @@ async def test_workers_killed_at_any_instant_do_nothing_twice_in_silence(trials:
     for _ in range(KILLS):
         done = len(trials.effects.keys()) + random.randint(*EFFECTS_A_KILL)
         await asyncio.to_thread(worker.start)
-        await until(lambda of=done: _reached(trials.effects, of), within=PATIENCE)
+        await until(partial(_reached, trials.effects, done), within=PATIENCE)
         worker.kill()
     await asyncio.to_thread(worker.start)
     consents = dict(zip(ids["ask"], await person, strict=True))

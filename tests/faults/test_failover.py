@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import pytest
 
@@ -164,7 +165,7 @@ async def test_the_ids_of_an_attempt_that_the_replica_never_heard_of_are_not_giv
     end = [sse(completion_chunk("x", choices=choice({}, "stop"))), sse("[DONE]")]
     async with ProviderServer(lists_models=True) as server:
         server.play(Answer([*first, Hold()]), Answer([*second, *end]))
-        provided = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
+        provided: dict[str, Any] = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
         message_id = await api.accepted("tell me", model="openai/x")
         await until(pair.in_step)
         await pair.promote()

@@ -87,7 +87,7 @@ def _wait_for_log(own: Provided) -> None:
 async def test_workers_share_what_failed_and_one_message_of_all_tries_it(own: Provided) -> None:
     own.stack.new_worker().start()
     down = f"openai/sim?{DOWN}&shared"
-    message = {"model": down, "fallbacks": [f"openai/sim?words={WORDS}&rate=0"]}
+    message: dict[str, Any] = {"model": down, "fallbacks": [f"openai/sim?words={WORDS}&rate=0"]}
     first = await own.api.log(await own.api.accepted("a", **message), within=20)
     assert names(first)[:3] == ["start", "retry", "reset"]
     sent = [await own.api.accepted("a", **message) for _ in range(20)]

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -56,7 +56,11 @@ async def test_a_conversation_goes_on_after_its_worker_was_killed(
         started = rejoin_stack(own_redis, settings=settings)
         run = await asyncio.to_thread(stack.enter_context, started)
         api = await stack.enter_async_context(caller(run.url))
-        asked = {"model": MODELS[name], "tools": ["look", "listen"], "reasoning_effort": "low"}
+        asked: dict[str, Any] = {
+            "model": MODELS[name],
+            "tools": ["look", "listen"],
+            "reasoning_effort": "low",
+        }
         async with api.tailed("tools", **asked) as (first, tail):
             await tail.until(lambda: any(frame.event == event for frame in tail.frames))
             run.worker.kill()

@@ -74,7 +74,10 @@ class Stage:
         self.redis, self.url = redis, url
         self.model = MODELS[name]
         self.talks = [Talk(redis, url, database_url) for _ in range(CUTS)]
-        self._settings = {"database_url": database_url, "lease_seconds": LEASE_SECONDS}
+        self._settings: dict[str, Any] = {
+            "database_url": database_url,
+            "lease_seconds": LEASE_SECONDS,
+        }
 
     @asynccontextmanager
     async def worker(self, name: str, **settings: Any) -> AsyncIterator[RunningWorker]:

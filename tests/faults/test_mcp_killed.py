@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +83,11 @@ def _has_tools(stack: Stack) -> bool:
     return None not in known
 
 
+def hangs(server: Server) -> bool:
+    """Whether it was asked for the call that never ends."""
+    return bool(server.notes("hang"))
+
+
 async def test_servers_killed_in_mid_call_are_tool_errors_and_the_message_goes_on(
     own_redis: RedisServer, servers: Servers
 ) -> None:
@@ -90,7 +96,7 @@ async def test_servers_killed_in_mid_call_are_tool_errors_and_the_message_goes_o
         async with caller(stack.url) as api:
             message = await api.accepted("Do it.", model="openai/m", tools=NAMES)
             for server in servers[:2]:
-                await until_true(lambda s=server: bool(s.notes("hang")), within=WITHIN)
+                await until_true(partial(hangs, server), within=WITHIN)
                 server.kill()
             ended = (await api.http.get(f"/api/messages/{message}?wait=15")).json()
         assert (ended["status"], ended["text"]) == ("done", "So be it.")
@@ -113,7 +119,7 @@ async def test_a_call_of_a_killed_worker_is_called_again_by_the_same_key_where_i
     async with running(own_redis, servers, *script) as (stack, _), caller(stack.url) as api:
         message = await api.accepted("Do it.", model="openai/m", tools=NAMES)
         for server in servers[:2]:
-            await until_true(lambda s=server: bool(s.notes("hang")), within=WITHIN)
+            await until_true(partial(hangs, server), within=WITHIN)
         stack.worker.kill()
         await asyncio.to_thread(stack.new_worker().start)
         await until_true(lambda: len(servers.web.notes("hang")) > 1, within=WITHIN)

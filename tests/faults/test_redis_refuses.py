@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytest
 from redis import Redis, ResponseError
@@ -23,14 +23,14 @@ from tests.support.sse_reader import open_tail
 TEXT = "an answer that waits until Redis takes it again " * 4
 
 
-def drop_connections(client: "Redis[bytes]") -> None:
+def drop_connections(client: Redis) -> None:
     """Close everybody else's: who comes back meets the refusal."""
     for kind in ("normal", "pubsub"):
-        client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        client.client_kill_filter(_type=kind, skipme=True)
 
 
 @contextmanager
-def full(client: "Redis[bytes]") -> Iterator[None]:
+def full(client: Redis) -> Iterator[None]:
     """No memory is left: -OOM."""
     client.config_set("maxmemory", "1")
     yield
@@ -38,7 +38,7 @@ def full(client: "Redis[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def read_only(client: "Redis[bytes]") -> Iterator[None]:
+def read_only(client: Redis) -> Iterator[None]:
     """It became a replica, as in a failover: -READONLY, and -UNBLOCKED for who waits."""
     client.replicaof("127.0.0.1", free_port())
     yield
@@ -46,7 +46,7 @@ def read_only(client: "Redis[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def alone(client: "Redis[bytes]") -> Iterator[None]:
+def alone(client: Redis) -> Iterator[None]:
     """It may not write without its replicas: -NOREPLICAS."""
     client.config_set("min-replicas-to-write", "1")
     yield
@@ -54,7 +54,7 @@ def alone(client: "Redis[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def busy(client: "Redis[bytes]") -> Iterator[None]:
+def busy(client: Redis) -> Iterator[None]:
     """Somebody's script runs for long: -BUSY."""
     client.config_set("lua-time-limit", "20")
     port = client.connection_pool.connection_kwargs["port"]
@@ -70,7 +70,7 @@ def busy(client: "Redis[bytes]") -> Iterator[None]:
             running.result(10)
 
 
-def _is_busy(client: "Redis[bytes]") -> bool:
+def _is_busy(client: Redis) -> bool:
     try:
         return not client.ping()
     except ResponseError as error:
@@ -78,9 +78,9 @@ def _is_busy(client: "Redis[bytes]") -> bool:
 
 
 @contextmanager
-def crowded(client: "Redis[bytes]") -> Iterator[None]:
+def crowded(client: Redis) -> Iterator[None]:
     """Nobody else may connect: -ERR max number of clients reached."""
-    before = client.config_get("maxclients")["maxclients"]
+    before = cast(dict[str, str], client.config_get("maxclients"))["maxclients"]
     client.config_set("maxclients", "1")
     drop_connections(client)
     yield
@@ -88,7 +88,7 @@ def crowded(client: "Redis[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def locked(client: "Redis[bytes]") -> Iterator[None]:
+def locked(client: Redis) -> Iterator[None]:
     """Its password was changed: -NOAUTH."""
     client.config_set("requirepass", "another")
     drop_connections(client)
@@ -101,7 +101,7 @@ class Refusal(Protocol):
 
     __name__: str
 
-    def __call__(self, client: "Redis[bytes]") -> AbstractContextManager[None]: ...
+    def __call__(self, client: Redis) -> AbstractContextManager[None]: ...
 
 
 WRITES: list[Refusal] = [full, read_only, alone]

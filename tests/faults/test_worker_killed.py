@@ -1,12 +1,13 @@
 """A worker dies, stalls or leaves in mid-stream: another goes on, and the text is exact."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from tests.support.caller import Caller, Stopwatch, assert_whole_log, caller, visible_text
 from tests.support.processes import Stack, Worker
-from tests.support.sse_reader import SseFrame, open_tail
+from tests.support.sse_reader import SseFrame, SseReader, open_tail
 
 TEXT = "one worker begins this answer and another one ends it " * 4
 
@@ -79,7 +80,7 @@ async def test_the_silence_is_no_longer_than_the_lease_and_a_second(
         await tail.read_n(6)
         (await runner_of(two_workers, api, message_id)).kill()
         watch = Stopwatch()
-        await tail.until(lambda: resets(tail.frames))
+        await tail.until(lambda: bool(resets(tail.frames)))
         assert watch.seconds < 2.5  # a lease of 1 s, 1 s, and the machine's own
     await api.cancel(message_id)
 
@@ -99,7 +100,7 @@ async def test_a_worker_that_stalled_writes_nothing_more(two_workers: Stack, api
         await tail.read_n(6)
         stalled = await runner_of(two_workers, api, message_id)
         stalled.pause()
-        await tail.until(lambda: resets(tail.frames))
+        await tail.until(lambda: bool(resets(tail.frames)))
         count = len(tail.frames)
         stalled.resume()  # it wakes in the middle of the other's attempt
         await tail.read_n(count + 5)
@@ -164,15 +165,18 @@ async def test_a_message_cancelled_while_its_worker_is_dead_ends_cancelled(
     assert frames[-1].data["text_chars"] == len(visible_text(frames))
 
 
+def begun(tail: SseReader, attempts: int) -> bool:
+    """Whether so many attempts have begun."""
+    return sum(frame.event in ("start", "reset") for frame in tail.frames) >= attempts
+
+
 async def test_a_message_that_kills_every_worker_fails_at_last(idle_stack: Stack) -> None:
     async with caller(idle_stack.url) as api:
         worker = idle_stack.new_worker(REJOIN_MAX_ATTEMPTS="2", REJOIN_LEASE_SECONDS="0.5")
         async with api.tailed(TEXT, rate=5) as (message_id, tail):
             for attempt in (1, 2):
                 worker.start()
-                await tail.until(
-                    lambda n=attempt: sum(f.event in ("start", "reset") for f in tail.frames) >= n
-                )
+                await tail.until(partial(begun, tail, attempt))
                 count = len(tail.frames)
                 await tail.read_n(count + 1)
                 worker.kill()

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -240,7 +241,7 @@ def test_text_that_comes_with_the_start_is_not_lost() -> None:
 
 @pytest.mark.parametrize("answer", [["{", '"a": 1}'], [""]])
 def test_the_arguments_of_the_answers_tool_are_the_text(answer: list[str]) -> None:
-    start = {} if answer != [""] else {"input": {"a": 1}}
+    start: dict[str, Any] = {} if answer != [""] else {"input": {"a": 1}}
     chunks = said(
         begin(),
         call(*answer, name="form", **start),
@@ -351,7 +352,7 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     ],
 )
 def test_usage_is_cumulative_and_a_null_says_nothing(
-    started: dict[str, object], ended: dict[str, object], usage: UsageChunk
+    started: dict[str, Any], ended: dict[str, Any], usage: UsageChunk
 ) -> None:
     assert read([begin(**started), stop(**ended)])[-2:] == [usage, STOP]
 

@@ -412,7 +412,8 @@ async def test_thoughts_that_the_api_does_not_take_back_are_left_out(
     server.play(refusal(BOUND), Answer([begin() + END]))
     turns = [HI, Turn("assistant", "a", thinking=[SIGNED]), HI]
     assert (await answer(claude, ModelRequest(MODEL, turns)))[-1] == STOP
-    first, second = (request.json["messages"] for request in server.requests)
+    bodies: list[Any] = [request.json for request in server.requests]
+    first, second = (body["messages"] for body in bodies)
     assert first[1]["content"] == [SIGNED, block("a")]
     assert second == [first[0], {"role": "assistant", "content": [block("a")]}, first[2]]
 

@@ -213,7 +213,7 @@ def test_settings_that_cannot_work_are_refused_without_repeating_them(
 
 
 # A sample of calls, and what of it is still to come when the connection breaks.
-CALLS = {
+CALLS: dict[object, tuple[str, bytes]] = {
     OpenAIProvider: ("openai_tools", b'"finish_reason":"'),
     OpenRouterProvider: ("openrouter_tools", b'"finish_reason":"'),
     OllamaProvider: ("ollama_tools", b'"finish_reason":"'),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,8 @@ async def test_thinking_goes_back_unchanged_and_that_of_others_does_not(
         Turn("user", "And now?"),
         Turn("assistant", "No.", thinking=[foreign]),
     ]
-    assert (await sent(server, router, ModelRequest("m", turns)))["messages"][1::2] == [
+    body: Any = await sent(server, router, ModelRequest("m", turns))
+    assert body["messages"][1::2] == [
         {"role": "assistant", "content": "Yes.", "reasoning_details": own},
         {"role": "assistant", "content": "No."},
     ]

@@ -322,7 +322,7 @@ class World(Waits):
             fields = {"created_at": f"{now_ms() - 1000 * self._names}"}
             if await cast(Awaitable[bool], self.redis.hexists(key, "run_id")):
                 fields["run_id"] = f"{self._names}"
-            await cast(Awaitable[int], self.redis.hset(key, mapping=fields))  # type: ignore[arg-type]
+            await cast(Awaitable[int], self.redis.hset(key, mapping=fields))
             self.messages[message_id] = Known()
         self.answered.clear()
 

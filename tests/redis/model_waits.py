@@ -7,11 +7,12 @@ from typing import Final, TypeVar
 
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, queue, record, waiting
+from rejoin.shared import keys, queue, record, waiting
 from rejoin.shared.asks import Answer, Ask, Kind
 from rejoin.shared.errors import Conflict, NotFound
 from rejoin.shared.events import Event, FinishReason, Reset, Step
 from rejoin.shared.fold import Message, fold
+from rejoin.shared.frames import Frame
 from rejoin.shared.record import Status
 from rejoin.shared.tool_calls import calls_of, open_calls
 from rejoin.shared.tool_events import Needs, ToolCall, ToolError, ToolResult, ToolWaiting
@@ -37,7 +38,7 @@ class Calls:
     in_line: bool = False
 
 
-def left_open(frames: list[log.Frame], attempt: int) -> tuple[Reset, Calls]:
+def left_open(frames: list[Frame], attempt: int) -> tuple[Reset, Calls]:
     """How a next attempt goes on: with the open calls, or after the last finished step."""
     message = fold(frames)
     steps, opened = message.named("step"), open_calls(message)

@@ -113,5 +113,5 @@ async def test_a_message_accepted_before_a_restart_leaps_at_its_first_claim(redi
     """Its first claim may have been among the writes that the restart lost."""
     message_id = await accept(redis)
     fields = {"run_id": "0" * 40, "created_at": str(now_ms() - 5_000)}
-    await cast(Awaitable[int], redis.hset(keys.record(message_id), mapping=fields))  # type: ignore[arg-type]
+    await cast(Awaitable[int], redis.hset(keys.record(message_id), mapping=fields))
     assert (await claim(redis, message_id, "a")).attempt >= 5_000

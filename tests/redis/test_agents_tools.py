@@ -155,7 +155,7 @@ async def test_a_call_that_the_agent_gives_up_is_stopped_and_closed(
 
     async def act(_: object, __: Call) -> object:
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             stopped.append("yes")
 
@@ -293,7 +293,7 @@ async def test_a_call_that_is_refused_or_not_answered_is_an_error(
     clean_redis_url: str, redis: Redis, said: Answer, told: str
 ) -> None:
     look = PlainTool(needs_approval=True)
-    settings = {"tool_wait_seconds": 0.3} if said.kind is Kind.TIMEOUT else {}
+    settings: dict[str, Any] = {"tool_wait_seconds": 0.3} if said.kind is Kind.TIMEOUT else {}
     async with parked(clean_redis_url, redis, asking([]), look, **settings) as (message_id, at, _):
         if said is NO:
             await say(redis, message_id, waits_of(at)[0], said)

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from rejoin.shared import log, queue, record
 from rejoin.shared.connections import open_redis, ping, redis_or_away
-from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.errors import LogUnavailable, MessageMissing
 from tests.support.messages import accept, batch, claim, ids, start, until
 from tests.support.redis_server import RedisServer, free_port, redis_server
 
@@ -70,7 +70,7 @@ async def test_a_read_only_redis_is_away(client: Redis) -> None:
     message_id = await accept(client)
     owner = await claim(client, message_id, "a")
     try:
-        await cast(Awaitable[object], client.replicaof("127.0.0.1", str(free_port())))  # type: ignore[no-untyped-call]
+        await cast(Awaitable[object], client.replicaof("127.0.0.1", str(free_port())))
         with pytest.raises(LogUnavailable):
             await log.append(client, batch(message_id, owner, 0, [start(message_id)]))
         with pytest.raises(LogUnavailable):
@@ -78,7 +78,7 @@ async def test_a_read_only_redis_is_away(client: Redis) -> None:
         with pytest.raises(LogUnavailable):
             await queue.lease(client, token="t", lease_seconds=1, most=1, take_over=True)
     finally:
-        await cast(Awaitable[object], client.replicaof("NO", "ONE"))  # type: ignore[no-untyped-call]
+        await cast(Awaitable[object], client.replicaof("NO", "ONE"))
     await log.append(client, batch(message_id, owner, 0, [start(message_id)]))
 
 
@@ -126,7 +126,7 @@ async def test_a_redis_that_is_gone_is_away() -> None:
             with pytest.raises(LogUnavailable):
                 await call
         server.start()
-        with pytest.raises(log.MessageMissing):  # nothing was kept, and nothing is made up
+        with pytest.raises(MessageMissing):  # nothing was kept, and nothing is made up
             await log.append(client, sent)
         await client.aclose()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -60,7 +61,7 @@ def told(frames: Sequence[Frame]) -> list[tuple[object, object]]:
 
 async def run(url: str, redis: Redis, provider: ScriptedProvider, **fields: object) -> list[Frame]:
     """Post a message that is to be gone on with; its log."""
-    settings = {"provider_retries": 3, "tools": fields.pop("kit_tools", ())}
+    settings: dict[str, Any] = {"provider_retries": 3, "tools": fields.pop("kit_tools", ())}
     async with worker_on(url, provider, **settings):
         asked = {"model": SCRIPT, "recover": "continue"} | fields
         return await until_ended(redis, await post(redis, "hi", **asked))  # type: ignore[arg-type]
@@ -141,7 +142,7 @@ class Further(ScriptedProvider):
         assert TOLD.startswith(prefix)
         rest = TOLD[len(prefix) :]
         script = [*texts(*rest[:2]), SILENCE] if len(shown) == 1 else answer(*rest)
-        self._scripts = [*self.calls, script]
+        self._scripts = [*([SILENCE] for _ in self.calls), script]
         async with super().stream(request) as chunks:
             yield chunks
 
@@ -200,7 +201,7 @@ async def test_who_refuses_the_text_begins_anew(clean_redis_url: str, redis: Red
 async def test_a_rest_that_comes_as_thoughts_is_done_again_as_text(
     clean_redis_url: str, redis: Redis
 ) -> None:
-    lost = [ReasoningChunk(" two"), FinishChunk(FinishReason.STOP)]
+    lost: list[Line] = [ReasoningChunk(" two"), FinishChunk(FinishReason.STOP)]
     provider = going_on([*texts("one"), BROKE], lost, answer("one two"))
     frames = await run(clean_redis_url, redis, provider)
     assert_said(frames, "one two")

@@ -210,7 +210,7 @@ async def test_what_is_told_late_is_in_the_bill_of_whoever_ends_the_message(
 async def test_tries_that_gave_nothing_are_told_with_the_retry(
     redis: Redis, clean_redis_url: str
 ) -> None:
-    reported = [UsageChunk(10, 0, cost_usd=Decimal("0.1")), BROKE]
+    reported: list[Line] = [UsageChunk(10, 0, cost_usd=Decimal("0.1")), BROKE]
     message = await ended(redis, clean_redis_url, reported, WHOLE)
     (retry,) = message.named("retry")
     assert retry.private["usage"] == asdict(Usage(10, 0, 0, 0, "0.1"))

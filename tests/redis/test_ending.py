@@ -198,7 +198,7 @@ def _once_before_the_append(
             await left.pop()()
         return await load(redis, message_id)
 
-    monkeypatch.setattr(ending.stored, "load", interrupted)
+    monkeypatch.setattr("rejoin.shared.ending.stored.load", interrupted)
 
 
 async def test_the_worker_that_was_overtaken_writes_nothing_more(
@@ -268,7 +268,7 @@ async def test_a_message_that_could_not_be_ended_keeps_its_job(
     async def refuse(*_: object) -> None:
         raise LogWentBack(message_id)
 
-    monkeypatch.setattr(ending.log, "append", refuse)
+    monkeypatch.setattr("rejoin.shared.ending.log.append", refuse)
     await end_message(ender, message_id)
     found = await place(any_redis, message_id)
     assert found.due_in_ms is not None

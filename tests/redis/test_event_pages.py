@@ -178,7 +178,7 @@ async def test_a_wait_outlives_the_subscriptions_loss(
 ) -> None:
     writer = await Writer.begin(redis)
     task = await waiting(client, redis, writer)
-    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await redis.client_kill_filter(_type="pubsub")
     await writer.append("a")
     async with asyncio.timeout(4):
         assert ids(await task) == ["1-0"]

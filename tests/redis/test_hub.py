@@ -4,11 +4,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import pytest
 from redis.asyncio import Redis
 
 from rejoin.api.hub import Hub
+from rejoin.api.tail import Tail
 from rejoin.shared import keys
 from rejoin.shared.connections import open_redis
 from rejoin.shared.ids import EventId
@@ -175,6 +177,11 @@ async def test_tails_of_one_message_share_a_subscription_and_the_last_lets_it_go
         await messages.until(nobody)
 
 
+def stands_at(tail: Tail, position: EventId) -> bool:
+    """Whether that is the last event that a tail has sent."""
+    return tail.position == position
+
+
 async def test_whoever_joins_as_the_last_one_leaves_misses_nothing(
     redis: Redis, redis_url: str
 ) -> None:
@@ -196,7 +203,7 @@ async def test_whoever_joins_as_the_last_one_leaves_misses_nothing(
                     )
                     await asyncio.sleep(0.0003 * (n % 5))
                     await writer.append(str(n))
-                    await until_true(lambda one=tail, n=n: one.position == EventId(1, n), within=3)
+                    await until_true(partial(stands_at, tail, EventId(1, n)), within=3)
                     assert socket.events.count(b"event: ") == 1
                     position = tail.position
                     first = tails.pop_all()

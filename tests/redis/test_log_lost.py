@@ -214,7 +214,7 @@ async def test_an_end_that_was_lost_before_the_turn_was_passed_is_written_again(
 ) -> None:
     async with saying(clean_redis_url, redis, 2) as said:
         at = await Kept.of(redis, said.message_id)
-        seen = []
+        seen = list[list[Frame]]()
 
         async def losing(*args: object, **more: object) -> bool:
             if len(seen) < times:
@@ -237,7 +237,7 @@ async def test_a_cancel_that_comes_after_a_lost_end_is_kept(
 ) -> None:
     async with saying(clean_redis_url, redis, 2) as said:
         at = await Kept.of(redis, said.message_id)
-        seen = []
+        seen = list[int]()
 
         async def losing(*args: object, **more: object) -> bool:
             if not seen:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from rejoin.shared import log
+from rejoin.shared.frames import Frame
 from rejoin.shared.ids import EventId
 from tests.support.messages import accept, batch, claim, end, start
 
@@ -22,7 +23,7 @@ async def test_pages_of_any_size_join_to_the_rest_of_the_log(
 ) -> None:
     message_id = await accept(redis)
     rng = random.Random(seed)
-    frames = []
+    frames = list[Frame]()
     for attempt in range(3):
         owner = await claim(redis, message_id, f"{attempt}")
         sent = batch(message_id, owner, 0, ["a"] * rng.randint(1, 4))

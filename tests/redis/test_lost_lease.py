@@ -122,8 +122,10 @@ async def test_a_job_that_is_done_is_no_lost_lease(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def told_late(client: Redis, message_id: str, *, job_token: str) -> bool:
-        done = await aftermath(client, message_id, job_token=job_token)
+    async def told_late(
+        client: Redis, message_id: str, *, job_token: str, life_seconds: int
+    ) -> bool:
+        done = await aftermath(client, message_id, job_token=job_token, life_seconds=life_seconds)
         await until_true(lambda: message_id not in running.worker._leases.held)
         return done
 

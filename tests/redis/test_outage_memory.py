@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
@@ -41,7 +41,7 @@ both_outages = pytest.mark.parametrize("outage", [killed, stalled])
 
 @asynccontextmanager
 async def streaming(
-    redis: RedisServer, client: Redis, script: list[Line], **settings: float
+    redis: RedisServer, client: Redis, script: list[Line], **settings: Any
 ) -> AsyncIterator[tuple[ScriptedProvider, str]]:
     """A worker in the midst of an answer."""
     provider = ScriptedProvider(script)

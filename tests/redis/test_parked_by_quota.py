@@ -70,8 +70,8 @@ async def one_parked(
     redis: Redis, server: LimitedProvider, monkeypatch: pytest.MonkeyPatch, url: str, **more: Any
 ) -> AsyncIterator[tuple[list[RunningWorker], str]]:
     """Workers under a quota of one request, and a second message that waits for it."""
-    more = {"quota": ONE, "count": 1} | more
-    async with workers_of(url, server, monkeypatch, **more) as workers:
+    chosen: dict[str, Any] = {"quota": ONE, "count": 1} | more
+    async with workers_of(url, server, monkeypatch, **chosen) as workers:
         first = await post(redis, model=MODEL)
         await until_ended(redis, first)
         message_id = await post(redis, model=MODEL)
@@ -156,7 +156,7 @@ async def test_those_that_wait_begin_by_turns_of_their_callers(
     ):
         assert workers
         async with LimitedSlot(redis, workers[0]):
-            ids = {}
+            ids = dict[str, str]()
             for owner in ("a", "a", "a", "a", "b", "b", "c"):
                 name = f"{owner}{sum(key[0] == owner for key in ids) + 1}"
                 ids[name] = await post(redis, model=MODEL, owner=owner)

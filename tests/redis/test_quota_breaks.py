@@ -96,7 +96,7 @@ async def test_a_later_step_waits_for_its_turn_and_runs_no_tool_again(
 ) -> None:
     tool = PlainTool()
     provider = ScriptedProvider(calling(call("c1", at=1), words="hm"), answer("so"))
-    monkeypatch.setitem(FACTORIES, "openai", lambda: provider)  # type: ignore[misc]
+    monkeypatch.setitem(FACTORIES, "openai", lambda: provider)
     file = SettingsFile(quota={"openai": A_MINUTE})
     async with worker_on(clean_redis_url, tools=[tool], file=file, quota_seconds=3):
         frames = await until_ended(redis, await post(redis, model=MODEL, tools=[tool.name]))
@@ -134,7 +134,7 @@ async def test_an_agents_later_call_comes_before_messages_that_have_not_begun(
                     yield piece
 
     provider = ScriptedProvider([*texts("a"), gate := asyncio.Event(), *answer("b")], answer("c"))
-    monkeypatch.setitem(FACTORIES, "openai", lambda: provider)  # type: ignore[misc]
+    monkeypatch.setitem(FACTORIES, "openai", lambda: provider)
     file = SettingsFile(quota={"openai": AT_ONCE})
     async with worker_on(clean_redis_url, agents=[twice], file=file):
         first = await post(redis, model="agent/twice")

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from rejoin.shared import keys, registered
+from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import open_redis
 from rejoin.shared.errors import LogUnavailable
 from rejoin.shared.registered import LIFE_MS, Registered, known, publish
@@ -35,7 +36,7 @@ async def test_the_names_of_all_workers_are_known(redis: Redis) -> None:
 async def test_what_no_worker_has_had_for_a_day_is_forgotten(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = registered.now_ms()
+    now = now_ms()
     monkeypatch.setattr(registered, "now_ms", lambda: now)
     await publish(redis, tools=["old", "kept"])
     monkeypatch.setattr(registered, "now_ms", lambda: now + LIFE_MS - 1)
@@ -54,7 +55,7 @@ async def test_it_expires_with_the_last_worker(redis: Redis) -> None:
 async def test_a_clock_that_goes_after_takes_no_name_back(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = registered.now_ms()
+    now = now_ms()
     await publish(redis, tools=["search"])
     monkeypatch.setattr(registered, "now_ms", lambda: now - LIFE_MS)
     await publish(redis, tools=["search"])

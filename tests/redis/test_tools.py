@@ -28,7 +28,7 @@ from rejoin.worker.tools.base import Call
 from tests.support.in_process import SCRIPT, until_ended, worker_on
 from tests.support.logs import data, names
 from tests.support.messages import accept, enqueue, post, until_true
-from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
+from tests.support.scripted_provider import SILENCE, Line, ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
 
 OTHER = "script/y"
@@ -140,7 +140,7 @@ async def refusing(arguments: Mapping[str, object], call: Call) -> object:
 
 
 async def sleeping(arguments: Mapping[str, object], call: Call) -> object:
-    await asyncio.Event().wait()
+    return await asyncio.Event().wait()
 
 
 async def talking(arguments: Mapping[str, object], call: Call) -> object:
@@ -326,7 +326,7 @@ async def test_a_break_among_the_calls_takes_them_back_and_no_tool_ran(
 
 
 async def test_a_failure_among_the_calls_closes_them(clean_redis_url: str, redis: Redis) -> None:
-    step = [call("a"), call("b"), BROKE]
+    step: list[Line] = [call("a"), call("b"), BROKE]
     frames = await run(clean_redis_url, redis, ScriptedProvider(step), PlainTool())
     assert names(frames) == ["start", "tool_call", "tool_error", "usage", "failed"]
 
@@ -413,7 +413,7 @@ async def test_a_cancel_stops_the_tool_and_closes_its_call(
 
     async def wait(arguments: Mapping[str, object], call: Call) -> object:
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             stopped.set()
 

@@ -7,8 +7,9 @@ from redis.asyncio import Redis
 
 from rejoin.shared import keys, log, waiting
 from rejoin.shared.asks import Answer, Kind
-from tests.redis.test_tools_waiting import CLIENTS, data, names
+from tests.redis.test_tools_waiting import CLIENTS
 from tests.support.in_process import SCRIPT, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import LIFE, post, until
 from tests.support.scripted_provider import ScriptedProvider, answer
 from tests.support.tools import PlainTool, call, calling

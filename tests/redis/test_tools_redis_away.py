@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from rejoin.shared.connections import open_redis
 from rejoin.worker.tools.base import Call
-from tests.redis.test_tools import data, names
 from tests.support.in_process import SCRIPT, until_ended, worker_on
+from tests.support.logs import data, names
 from tests.support.messages import post, until_true
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_provider import ScriptedProvider, answer

@@ -26,7 +26,7 @@ from rejoin.worker.tools.base import Call, OnUnknownOutcome
 from tests.support.in_process import SCRIPT, until_ended, worker_on
 from tests.support.logs import data, names
 from tests.support.messages import LIFE, accept, claim, enqueue, post, until, until_true
-from tests.support.scripted_provider import ScriptedProvider, answer, texts
+from tests.support.scripted_provider import SILENCE, ScriptedProvider, answer, texts
 from tests.support.tools import PlainTool, call, calling
 
 TOKENS: Final = (10, 200, 3000)
@@ -46,7 +46,7 @@ class ByStep(ScriptedProvider):
             calling(call("c", at=3), call("d", at=4), words="two ", used=used),
             [*texts("three ", "four"), FinishChunk(FinishReason.STOP), used],
         ]
-        self._scripts = [*self.calls, steps[done]]
+        self._scripts = [*([SILENCE] for _ in self.calls), steps[done]]
         async with super().stream(request) as chunks:
             yield chunks
 
@@ -193,7 +193,7 @@ async def test_a_takeover_goes_on_with_the_model_that_gave_the_last_step(
     clean_redis_url: str, redis: Redis
 ) -> None:
     gone = ProviderError("gone", code="provider_unavailable", retryable=True)
-    models = {"tools": ["look"], "fallbacks": ["script/y", "script/z"]}
+    models: dict[str, Any] = {"tools": ["look"], "fallbacks": ["script/y", "script/z"]}
     provider = ScriptedProvider([gone], calling(call("a")), answer("x"))
     async with worker_on(clean_redis_url, provider, tools=[PlainTool()]):
         whole = await until_ended(redis, await post(redis, model=SCRIPT, **models))

@@ -1,9 +1,9 @@
 """A message that waits for a person or a client: without a worker, until it is answered."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -220,7 +220,7 @@ async def test_waiting_is_no_running(clean_redis_url: str, redis: Redis) -> None
     look, provider = sure(), ScriptedProvider(calling(call("c")), answer("so"))
     async with parked(clean_redis_url, redis, provider, look, timeout_total=5) as (message_id, *_):
         for field in ("started_at", "parked_at"):
-            await redis.hincrby(keys.record(message_id), field, -3_600_000)
+            await cast(Awaitable[int], redis.hincrby(keys.record(message_id), field, -3_600_000))
         await say(redis, message_id, "c", YES)
         frames = await until_ended(redis, message_id)
     assert names(frames)[-1] == "done"
@@ -366,7 +366,7 @@ async def test_many_messages_wait_at_no_cost_to_the_worker(
         for message_id in waiting_ids:
             await until_parked(redis, message_id)
         await until_true(lambda: worker.worker.job_counter == 0)
-        assert await redis.hlen(keys.OWNERS) == 0
+        assert await cast(Awaitable[int], redis.hlen(keys.OWNERS)) == 0
         frames = await until_ended(redis, await post(redis))
     assert names(frames)[-1] == "done"
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -325,7 +325,8 @@ async def test_a_deadline_ends_the_message(
     clean_redis_url: str, redis: Redis, setting: str, script: list[Chunk], code: str
 ) -> None:
     provider = ScriptedProvider(script)
-    async with worker_on(clean_redis_url, provider, **{setting: 0.1}):
+    settings: dict[str, Any] = {setting: 0.1}
+    async with worker_on(clean_redis_url, provider, **settings):
         frames = await until_ended(redis, await post(redis, model=SCRIPT))
         assert provider.open == 0
     assert told(frames)[-1][1]["code"] == code

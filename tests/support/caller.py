@@ -1,4 +1,4 @@
-"""A caller of the native API, and an independent reading of its logs (by PROTOCOL.md alone)."""
+"""A caller of the native API, and an independent reading of its logs by docs/protocol.md."""
 
 import asyncio
 import json

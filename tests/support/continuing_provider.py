@@ -82,8 +82,9 @@ class ContinuingProvider(ProviderServer):
     def _answer_to(self, request: Request) -> Answer:
         if not request.path.partition("?")[0].endswith(CALLS):
             return self._list()
-        messages = [one for one in request.json["messages"] if one["role"] != "system"]
-        said = self._said(messages, request.json)
+        body: Body = request.json
+        messages = [one for one in body["messages"] if one["role"] != "system"]
+        said = self._said(messages, body)
         return said if isinstance(said, Answer) else self._say(request, said)
 
     def _list(self) -> Answer:

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from rejoin.shared import log
 from rejoin.shared.errors import LogRefused
-from rejoin.worker.appender import Appender
+from rejoin.worker.appender import Appender, Sender
 from rejoin.worker.writer import Writer
 
 Act = Callable[[str], Awaitable[object]]
@@ -57,8 +57,8 @@ class _Cutter(Appender):
         super().__init__(redis)
         self._cuts = cuts
 
-    def add(self, writer: Writer) -> None:
-        if not self._cuts.frozen(writer._message_id):
+    def add(self, writer: Sender) -> None:
+        if not (isinstance(writer, Writer) and self._cuts.frozen(writer._message_id)):
             super().add(writer)
 
     async def _append(self, batches: list[log.Batch]) -> list[log.Appended | LogRefused]:

@@ -49,7 +49,11 @@ def kit_for(
     factories: dict[str, Callable[[], Provider]] = dict(FACTORIES)
     if provider is not None:
         factories["script"] = lambda: provider
-    plain = {"drain_seconds": 0, "provider_retries": 1, "data_dir": Path(_DATA.name)}
+    plain: dict[str, Any] = {
+        "drain_seconds": 0,
+        "provider_retries": 1,
+        "data_dir": Path(_DATA.name),
+    }
     chosen = Settings(**plain | settings)
     return Kit(
         chosen,

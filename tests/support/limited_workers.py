@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -11,8 +11,6 @@ from rejoin.shared import keys
 from rejoin.shared.settings_file import Quota, SettingsFile
 from tests.support.in_process import RunningWorker, worker_on
 from tests.support.limited_provider import LimitedProvider
-
-QUOTA_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
@@ -27,7 +25,11 @@ async def workers_of(
 ) -> AsyncIterator[list[RunningWorker]]:
     """Run so many workers for the block, each known to the server by its name, `w0` and on."""
     file = SettingsFile(quota={server.wire: quota} if quota is not None else {})
-    own = {"provider_retries": 6, "quota_seconds": server.window_seconds, "file": file}
+    own: dict[str, Any] = {
+        "provider_retries": 6,
+        "quota_seconds": server.window_seconds,
+        "file": file,
+    }
     async with AsyncExitStack() as stack:
         workers = []
         for number in range(count):

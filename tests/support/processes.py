@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Self
@@ -271,7 +272,7 @@ def rejoin_stack(
             stack.new_worker().start()
         for process in launched:
             assert isinstance(process, Api)
-            process.until(lambda api=process: api._answers("/readyz"))
+            process.until(partial(process._answers, "/readyz"))
         yield stack
 
 

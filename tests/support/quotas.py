@@ -67,7 +67,7 @@ async def pass_time(redis: Redis, scope: Scope, seconds: float) -> None:
         till, need, kind, *times = said.split()
         woken, since = (max(0, int(time) - by_ms) for time in times)
         older = b"%d %b %b %d %d" % (int(till) - by_ms, need, kind, woken, since)
-        await redis.hset(places, place, older)  # type: ignore[misc]
+        await redis.hset(places, mapping={place: older})  # type: ignore[misc]
 
 
 _TIMES: Final = ("learned_at", "requests_till", "tokens_till")

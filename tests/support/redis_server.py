@@ -96,7 +96,7 @@ class RedisServer:
         self._wait_until_it_answers()
         return self
 
-    def client(self) -> "redis.Redis[bytes]":
+    def client(self) -> "redis.Redis":
         """Return a sync client of the server, bounded; close it (it is a context manager)."""
         return redis.Redis(
             host="127.0.0.1", port=self.port, socket_timeout=5, socket_connect_timeout=5

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from rejoin.shared.events import FinishReason
-from rejoin.worker.providers.base import Chunk, FinishChunk, ModelRequest, TextChunk
+from rejoin.worker.providers.base import (
+    Chunk,
+    FinishChunk,
+    ListedModel,
+    ModelRequest,
+    TextChunk,
+)
 
 SILENCE = "silence"
 Line = Chunk | Exception | float | str | asyncio.Event  # an event: go on once it is set
@@ -49,6 +55,10 @@ class ScriptedProvider:
     def continues(self, model: str) -> bool:
         """Whether it plays the rest, as a test says; else it begins anew."""
         return self.goes_on
+
+    async def models(self) -> list[ListedModel]:
+        """There is no list."""
+        return []
 
     async def aclose(self) -> None:
         """Nothing is kept."""

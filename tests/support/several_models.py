@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from rejoin.worker.providers.base import Chunk, ModelRequest
+from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from tests.support.scripted_provider import Line, ScriptedProvider
 
 
@@ -27,7 +27,7 @@ class SeveralModels:
         """They begin anew."""
         return False
 
-    async def models(self) -> list[object]:
+    async def models(self) -> list[ListedModel]:
         """There is no list."""
         return []
 

@@ -52,7 +52,13 @@ async def test_it_goes_on_behind_the_last_character_of_a_prefix(wire: str, cut: 
 async def test_asked_by_a_turn_it_may_repeat_some_words(wire: str) -> None:
     part = "Grüße an alle 🙂 "
     turns = (("user", "Hi"), ("assistant", part), ("user", "Go on behind:\n\nan alle 🙂"))
-    ways = [(0, ""), (1, "🙂 "), (2, "alle 🙂 "), (TOLD, "an alle 🙂 "), (ALL, part)]
+    ways: list[tuple[int | str, str]] = [
+        (0, ""),
+        (1, "🙂 "),
+        (2, "alle 🙂 "),
+        (TOLD, "an alle 🙂 "),
+        (ALL, part),
+    ]
     for repeats, again in ways:
         async with ContinuingProvider(wire, TEXT, repeats=repeats) as server:
             assert await said(server, *turns) == again + TEXT[len(part) :]

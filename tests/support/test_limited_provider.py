@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -71,7 +72,7 @@ async def test_who_comes_back_as_it_was_told_is_taken_and_no_earlier(
     sliding: bool, waits: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    limits = {"requests": 1, "window_seconds": 10, "sliding": sliding}
+    limits: dict[str, Any] = {"requests": 1, "window_seconds": 10, "sliding": sliding}
     async with (
         LimitedProvider(**limits, clock=clock) as server,
         opened(server, monkeypatch) as provider,

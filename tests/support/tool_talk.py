@@ -23,7 +23,10 @@ MODELS: Final = {
     "ollama": "ollama/some-model",
 }
 
-CALLS: Final = (("call_a", "look", {"at": "wörld"}), ("call_b", "listen", {}))
+CALLS: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
+    ("call_a", "look", {"at": "wörld"}),
+    ("call_b", "listen", {}),
+)
 ANSWERED: Final = "So it is."
 _WORDS: Final = ("Let me ", "look. ")
 
@@ -69,9 +72,10 @@ class ToolTalk(ProviderServer):
             return Answer([b'{"models":[]}'], content_type="application/json")
         if self.down:
             return error_answer(500, "Down.")
-        messages, said = request.json["messages"], _anthropic if self.is_anthropic else _openai
-        calls = last_said(messages[-1]) == "tools" and bool(request.json.get("tools"))
-        return Answer(said(str(request.json["model"]), calls=calls))
+        body: Body = request.json
+        said = _anthropic if self.is_anthropic else _openai
+        calls = last_said(body["messages"][-1]) == "tools" and bool(body.get("tools"))
+        return Answer(said(str(body["model"]), calls=calls))
 
     @property
     def is_anthropic(self) -> bool:
@@ -126,9 +130,9 @@ def _anthropic(_model: str, *, calls: bool) -> list[bytes]:
     texts = _WORDS if calls else (ANSWERED,)
     blocks += [(empty, [{"type": "text_delta", "text": text}]) for text in texts]
     for call_id, name, arguments in CALLS if calls else ():
-        start = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
+        block = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
         said = {"type": "input_json_delta", "partial_json": json.dumps(arguments)}
-        blocks.append((start, [said]))
+        blocks.append((block, [said]))
     parts = [_event("message_start", message={"usage": {"input_tokens": 9}})]
     for index, (start, deltas) in enumerate(blocks):
         parts.append(_event("content_block_start", index=index, content_block=start))

@@ -198,7 +198,7 @@ class Provider(Protocol):
         FinishChunk (and the usage that follows it), and never without one.
 
         Raises:
-            ProviderError: with a code of PROTOCOL.md; a stream that stops without a finish
+            ProviderError: with a `failed` code; a stream that stops without a finish
                 reason is `provider_protocol`.
         """
 

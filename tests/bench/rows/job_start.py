@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import redis as redis_py
 from arq import create_pool
@@ -82,13 +82,13 @@ async def _arq(redis: RedisServer, running: int, samples: int) -> list[Spread]:
             await pool.aclose()
 
 
-async def _sample_arq(pool: ArqRedis, client: "redis_py.Redis[bytes]", samples: int) -> Spread:
+async def _sample_arq(pool: ArqRedis, client: "redis_py.Redis", samples: int) -> Spread:
     client.delete(LATENCIES)
     for _ in range(samples):
         await pool.enqueue_job("start", time.monotonic_ns())
         await asyncio.sleep(random_seconds(_ARQ_PAUSE_SECONDS))
     await _until(lambda: client.llen(LATENCIES) == samples)
-    return spread([int(latency) for latency in client.lrange(LATENCIES, 0, -1)])
+    return spread([int(latency) for latency in cast(list[bytes], client.lrange(LATENCIES, 0, -1))])
 
 
 async def _until(reached: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
 """Row: how often a worker asks Redis to keep its leases, by the number of messages that it runs."""
 
 import time
-from typing import Final
+from typing import Final, cast
 
 import redis as redis_py
 
@@ -55,7 +55,7 @@ def leases(plan: Plan) -> list[Line]:
     ]
 
 
-def _renewals(client: "redis_py.Redis[bytes]", message_id: str, beats: int) -> int:
+def _renewals(client: "redis_py.Redis", message_id: str, beats: int) -> int:
     """Renewals in so many beats, from the middle between two to the middle between two others.
 
     A worker's other scripts (its poll, the reaper) are EVALSHA too, so the command's count would
@@ -69,6 +69,5 @@ def _renewals(client: "redis_py.Redis[bytes]", message_id: str, beats: int) -> i
     time.sleep(BEAT_SECONDS * beats)
     client.config_set("slowlog-log-slower-than", -1)
     renewal = f"EVALSHA {scripts.digest('queue/renew')} ".encode()
-    return sum(
-        entry["command"].startswith(renewal) for entry in client.slowlog_get(_SLOWLOG_ENTRIES)
-    )
+    entries = cast(list[dict[str, bytes]], client.slowlog_get(_SLOWLOG_ENTRIES))
+    return sum(entry["command"].startswith(renewal) for entry in entries)

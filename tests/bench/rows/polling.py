@@ -40,7 +40,7 @@ def polling(plan: Plan) -> list[Line]:
 
 
 def _commands(
-    redis: RedisServer, plan: Plan, elsewhere: Callable[["redis_py.Redis[bytes]"], None]
+    redis: RedisServer, plan: Plan, elsewhere: Callable[["redis_py.Redis"], None]
 ) -> list[float]:
     found = []
     with redis.client() as client:
@@ -62,7 +62,7 @@ def _commands(
     return found
 
 
-def _lease_elsewhere(client: "redis_py.Redis[bytes]") -> None:
+def _lease_elsewhere(client: "redis_py.Redis") -> None:
     """Leave what other workers' leases look like."""
     till = time.time() * 1000 + _LEASE_MS
     for _ in range(_RUNNING):
@@ -71,7 +71,7 @@ def _lease_elsewhere(client: "redis_py.Redis[bytes]") -> None:
         client.hset(keys.OWNERS, message_id, "another")
 
 
-def _run_elsewhere(client: "redis_py.Redis[bytes]") -> None:
+def _run_elsewhere(client: "redis_py.Redis") -> None:
     """Leave what arq's running jobs look like."""
     since = time.time() * 1000
     for number in range(_RUNNING):

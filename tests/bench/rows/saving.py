@@ -86,7 +86,7 @@ async def _ended(redis: Redis) -> None:
     message_id = await post(redis)
     held = await claim(redis, message_id, "bench")
     words: list[Event | str] = [start(message_id), *(f"word{n} " for n in range(_WORDS))]
-    end = [Usage(10, _WORDS, cost_usd="0.00123"), Done(FinishReason.STOP, 8 * _WORDS)]
+    end: list[Event] = [Usage(10, _WORDS, cost_usd="0.00123"), Done(FinishReason.STOP, 8 * _WORDS)]
     await log.append(redis, batch(message_id, held, 0, [*words, *end], ending="done"))
     await aftermath(redis, message_id, job_token="", life_seconds=LIFE)
 

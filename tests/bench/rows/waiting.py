@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import redis as redis_py
 
@@ -71,15 +71,14 @@ def waiting(plan: Plan) -> list[Line]:
     ]
 
 
-def _cost(
-    client: "redis_py.Redis[bytes]", pid: int, post: Post, simulator: Child, plan: Plan
-) -> _Cost:
+def _cost(client: "redis_py.Redis", pid: int, post: Post, simulator: Child, plan: Plan) -> _Cost:
     starts = sample_starts(post, simulator, plan.count(100, 20))
     time.sleep(plan.settle_seconds)
     client.config_resetstat()
     cpu, began = cpu_seconds(pid), time.monotonic()
     time.sleep(LEASE_SECONDS * plan.count(6, 2))  # whatever is done once a lease is in it
-    stats, took = client.info("commandstats"), time.monotonic() - began
+    stats = cast(dict[str, Any], client.info("commandstats"))
+    took = time.monotonic() - began
     cpu = cpu_seconds(pid) - cpu
     calls = sum(
         stat["calls"]
@@ -89,7 +88,7 @@ def _cost(
     return _Cost(calls / took, cpu / took, starts)
 
 
-def _until_waiting(client: "redis_py.Redis[bytes]", count: int) -> None:
+def _until_waiting(client: "redis_py.Redis", count: int) -> None:
     """Wait until so many jobs are put off, and nobody runs any."""
     end = time.monotonic() + _WAIT_SECONDS
     while client.hlen(keys.OWNERS) or _put_off(client) < count:
@@ -98,6 +97,6 @@ def _until_waiting(client: "redis_py.Redis[bytes]", count: int) -> None:
         time.sleep(0.1)
 
 
-def _put_off(client: "redis_py.Redis[bytes]") -> int:
+def _put_off(client: "redis_py.Redis") -> int:
     later = (time.time() + 2 * LEASE_SECONDS) * 1000
-    return int(client.zcount(keys.QUEUE, later, "+inf"))
+    return cast(int, client.zcount(keys.QUEUE, later, "+inf"))

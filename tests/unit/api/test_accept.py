@@ -123,7 +123,7 @@ async def crash(context: Context, step: str, *, sent: bool, offer: Offer = KEYED
 
 async def set_age(redis: Redis, seconds: int) -> None:
     created_at = int(cast(bytes, await cast(Any, redis.hget(NAME, "created_at"))))
-    await cast(Any, redis.hset(NAME, "created_at", created_at - seconds * 1000))
+    await cast(Any, redis.hset(NAME, "created_at", str(created_at - seconds * 1000)))
 
 
 async def queued(redis: Redis) -> list[str]:

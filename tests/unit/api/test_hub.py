@@ -1,6 +1,8 @@
 """The hub's own promises: nobody is deafened by another, nothing is left behind."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -91,7 +93,8 @@ async def test_a_hub_that_closes_ends_tasks_that_its_ending_tasks_began() -> Non
 
 async def test_a_watch_wakes_on_news_on_doubt_and_on_drain(hub: MemoryHub) -> None:
     async with hub.watch(MESSAGE_ID) as watch:
-        for wake in (lambda: hub.write(text(1, 0)), hub.restored, hub.drain):
+        news: Callable[[], object] = partial(hub.write, text(1, 0))
+        for wake in (news, hub.restored, hub.drain):
             waiting = asyncio.create_task(watch.changed(60))
             await turns(3)
             assert not waiting.done()
@@ -134,11 +137,11 @@ def test_joined_batches_hold_the_same_events_without_holes(
     with patch.object(batches, "JOINED_BYTES", 500):
         made = joined(payloads)
     assert b"".join(batch.frames for batch in made) == tails.joined(frames)
-    for batch in made:
-        own = [frame for frame in frames if batch.first <= frame.id[1] <= batch.last]
-        assert tails.joined(own) == batch.frames == batch.body["body"]
-        assert len(own) == batch.last - batch.first + 1
-        assert len(batch.frames) <= 500 or len(own) <= 5  # one append stays whole
+    for one in made:
+        own = [frame for frame in frames if one.first <= frame.id[1] <= one.last]
+        assert tails.joined(own) == one.frames == one.body["body"]
+        assert len(own) == one.last - one.first + 1
+        assert len(one.frames) <= 500 or len(own) <= 5  # one append stays whole
 
 
 def test_an_attempt_is_not_joined_with_the_next_one() -> None:

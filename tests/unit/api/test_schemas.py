@@ -24,6 +24,7 @@ def refused(**fields: Any) -> list[tuple[list[str | int], str]]:
     error = raised.value
     if isinstance(error, BadRequest):
         return [([*error.field], error.mend)]
+    assert isinstance(error, ValidationError)
     return [([*item["loc"]], item["msg"]) for item in error.errors()]
 
 
@@ -70,7 +71,12 @@ def test_a_missing_model_is_the_default_one() -> None:
 
 
 def test_a_parent_and_a_conversation_are_kept() -> None:
-    fields = {"model": "demo/echo", "input": "hi", "conversation_id": ID, "parent_id": "p"}
+    fields: dict[str, object] = {
+        "model": "demo/echo",
+        "input": "hi",
+        "conversation_id": ID,
+        "parent_id": "p",
+    }
     made = to_request(fields, default_model=None)
     assert (made.parent_id, made.regenerate) == ("p", None)
     assert conversation_of(fields | {"if_busy": "reject"}) == (ID, IfBusy.REJECT)

@@ -198,7 +198,7 @@ async def test_a_wait_that_is_no_time_is_422(context: Context, run: Run, wait: s
 
 def shown(call: dict[str, Any]) -> tuple[str, Any, Any, bool, Any, bool]:
     names = ("tool_call_id", "result", "error", "ended", "needs", "running")
-    return tuple(call[name] for name in names)  # type: ignore[return-value]
+    return tuple(call[name] for name in names)
 
 
 async def test_tool_calls_tell_how_far_each_of_them_came(context: Context, run: Run) -> None:

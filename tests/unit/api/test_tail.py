@@ -1,6 +1,7 @@
 """A tail's client gets the log's bytes later than its position, each once: whatever happens."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -176,7 +177,7 @@ async def test_the_client_gets_exactly_what_the_log_holds_after_its_position(
     start %= begun + 1  # events that the client has already
     position = frames[start - 1].id if start else None
     few = {"PAGE": 3, "_FIRST_EVENTS": 2, "BOUND_BYTES": 400, "_PIECE_BYTES": 150}
-    bounds = few if small else {"PAGE": 500}
+    bounds: dict[str, Any] = few if small else {"PAGE": 500}
     with patch.multiple(tail, **bounds), patch.object(batches, "JOINED_BYTES", 300):
         async with memory_hub() as hub:
             socket = Socket(needs_task=needs_task)

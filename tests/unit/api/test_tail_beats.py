@@ -168,7 +168,7 @@ async def test_a_life_shorter_than_a_keep_alive_is_kept_to() -> None:
     beats = Beats(cast(Redis, None), keepalive_seconds=15, max_stream_seconds=0.02)
     tail = Quiet(beats)
     running = asyncio.create_task(beats.run())
-    await until_true(lambda: tail.parts)
+    await until_true(lambda: bool(tail.parts))
     running.cancel()
     assert beats.now <= 4
 
@@ -179,7 +179,7 @@ async def test_a_beat_that_fails_is_followed_by_the_next(
     tail = Quiet(beats)
     ends.fails = [ValueError("unexpected"), ValueError("unexpected")]
     running = asyncio.create_task(beats.run())
-    await until_true(lambda: tail.comments)
+    await until_true(lambda: bool(tail.comments))
     running.cancel()
     assert caplog.text.count("ValueError: unexpected") == 2
 

@@ -10,8 +10,12 @@ from rejoin.api.tool_bodies import MOST_SCHEMA_VALUES, check_definitions
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.request import StoredRequest, ToolDefinition
 
-NOTHING = {"type": "object", "properties": {}}
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+NOTHING: dict[str, object] = {"type": "object", "properties": {}}
+CITY: dict[str, object] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+}
 
 
 def referring(to: str) -> dict[str, object]:
@@ -97,7 +101,8 @@ def test_as_many_as_there_may_be_are_taken() -> None:
 async def test_parameters_that_are_no_schema_of_an_object_are_named(
     parameters: dict[str, object], at: tuple[str, ...]
 ) -> None:
-    tools = ["search", ToolDefinition("a", "", CITY), ToolDefinition("b", "", parameters)]
+    mine = (ToolDefinition("a", "", CITY), ToolDefinition("b", "", parameters))
+    tools: list[str | ToolDefinition] = ["search", *mine]
     with pytest.raises(BadRequest) as raised:
         await check_definitions(tools)
     assert raised.value.field == ("tools", 2, "parameters", *at)
@@ -113,7 +118,7 @@ async def test_a_place_is_told_of_the_tool_that_has_it_each_time() -> None:
 
 async def test_the_schemas_of_all_tools_are_bounded_together() -> None:
     properties = {f"p{n}": {"type": "string"} for n in range(1_000)}
-    one = {"type": "object", "properties": properties}
+    one: dict[str, object] = {"type": "object", "properties": properties}
     tools: list[str | ToolDefinition] = [ToolDefinition(f"a{n}", "", one) for n in range(6)]
     assert 6 * 1002 > MOST_SCHEMA_VALUES > 5 * 1002
     await check_definitions(tools[:5])

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
-from rejoin.shared.events import Usage
-from rejoin.shared.fold import Fields, Message
+from rejoin.shared.events import Fields, Usage
+from rejoin.shared.fold import Message
 from rejoin.shared.ids import EventId
 from rejoin.shared.spent import guessed, spent_of
 
@@ -50,12 +50,13 @@ def test_a_retry_of_another_call_breaks_no_text_off() -> None:
 
 
 def test_what_ended_calls_used_is_told_with_any_later_event() -> None:
-    for told in (
+    tellers: list[tuple[str, Fields, Fields | None]] = [
         text("so", {"usage": USED}),
         ("data", {"name": "x", "value": 1, "tool_call_id": None}, {"usage": USED}),
         ("tool_result", {"tool_call_id": "a", "name": "look", "result": 1}, {"usage": USED}),
         called(used=USED),
         ("step", {"step": 1, "finish_reason": "tool_calls"}, {"usage": USED}),
-    ):
+    ]
+    for told in tellers:
         spent = spent_of(message(text("x" * 400, SHOWN), told, text("more")), None)
         assert spent == Usage(10, 2), told[0]

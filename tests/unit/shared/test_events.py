@@ -33,7 +33,7 @@ from rejoin.shared.tool_events import (
     ToolWaiting,
 )
 
-texts = st.text(st.characters(exclude_categories=("Cs",)))
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 # The contract's table: the name of an event and the names in its data, in its order.
 TABLE: list[tuple[Event, str, list[str]]] = [
@@ -100,7 +100,7 @@ def test_every_event_class_is_in_the_table() -> None:
         for made in (*vars(events).values(), *vars(tool_events).values())
         if isinstance(made, type) and dataclasses.is_dataclass(made)
     }
-    assert classes == {type(event) for event, _, _ in TABLE}
+    assert classes == set[object](type(event) for event, _, _ in TABLE)
 
 
 def test_the_finish_reasons_and_codes_are_the_contracts() -> None:

@@ -20,7 +20,7 @@ from rejoin.shared.events import (
 from rejoin.shared.frames import Frame, encode, id_of, is_end, split
 from rejoin.shared.ids import EventId
 
-texts = st.text(st.characters(exclude_categories=("Cs",)))
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 ids = st.builds(EventId, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 # What looks like the parts of a frame must not be taken for them.
 tricky = st.lists(

@@ -149,7 +149,7 @@ async def test_a_peer_that_never_answers_is_given_up_and_dialled_anew(
 ) -> None:
     monkeypatch.setattr(live_module, "_BEAT_SECONDS", 0.05)
     async with scripted_redis() as redis:
-        redis._take = lambda command, _: redis.commands.append(command)  # type: ignore[method-assign]
+        redis._take = lambda command, _: redis.commands.append(command)  # type: ignore[method-assign, assignment]
         async with listening(redis.url):
             await redis.until_connections(2)
 

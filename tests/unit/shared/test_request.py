@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rejoin.shared.content import FilePart, ImagePart, TextPart
 from rejoin.shared.request import ResponseFormat, StoredRequest, StoredTurn
 
-texts = st.text(st.characters(exclude_categories=("Cs",)))
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 parts = st.builds(TextPart, texts) | st.builds(ImagePart, texts) | st.builds(FilePart, texts, texts)
 contents = texts | st.lists(parts).map(tuple)

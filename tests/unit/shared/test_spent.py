@@ -141,7 +141,8 @@ def test_what_a_taker_counted_of_a_lost_call_stands_and_tells_of_no_other() -> N
 
 def test_an_attempt_that_only_ends_the_message_was_to_call_nothing() -> None:
     for begins in (START, b'{"ends":true}'), (reset("1-1"), b'{"ends":true}'):
-        message = fold(log(*([] if begins[0] is START else [START, waits()]), begins))
+        before: list[Event] = [] if begins[0] is START else [START, waits()]
+        message = fold(log(*before, begins))
         message.spending.lose()
         assert (unseen_of(message), spent_of(message, REQUEST)) == ([], None)
 

@@ -6,6 +6,7 @@ A failure here means that arq has changed under us. Read its worker.py again bef
 import asyncio
 import inspect
 from importlib.metadata import version
+from typing import Final
 
 import arq.constants
 import arq.jobs
@@ -17,7 +18,7 @@ from fakeredis import FakeAsyncRedis
 from rejoin.shared import jobs, keys
 from rejoin.worker.arq_worker import LeasedWorker
 
-JOB = {"t": None, "f": jobs.FUNCTION, "a": ["m"], "k": {}, "et": 1_000}
+JOB: Final[dict[str, object]] = {"t": None, "f": jobs.FUNCTION, "a": ["m"], "k": {}, "et": 1_000}
 
 
 def arguments(method: object) -> list[str]:
@@ -104,14 +105,19 @@ def test_the_names_of_arqs_keys_are_ours() -> None:
 def test_arq_reads_the_jobs_that_we_write_and_writes_what_we_read() -> None:
     ours = jobs.encode(JOB)
     name, args, kwargs, tries, at = arq.jobs.deserialize_job_raw(ours, deserializer=jobs.decode)
-    assert (name, args, kwargs, tries, at) == ("run_message", ["m"], {}, None, 1_000)
+    assert [name, args, kwargs, tries, at] == ["run_message", ["m"], {}, None, 1_000]
     theirs = arq.jobs.serialize_job(jobs.FUNCTION, ("m",), {}, None, 1_000, serializer=jobs.encode)
     assert theirs is not None
     assert jobs.decode(theirs) == JOB
 
 
 ARQ_CANNOT = (b"", b"\x80\x04K\x01.", b"\xff", b"[]", b"{}", b"null", b"[" * 5000)
-NOT_THIS = ({"f": "of_a_later_version"}, {"a": []}, {"a": ["another"]}, {"k": {"x": 1}})
+NOT_THIS: Final[tuple[dict[str, object], ...]] = (
+    {"f": "of_a_later_version"},
+    {"a": []},
+    {"a": ["another"]},
+    {"k": {"x": 1}},
+)
 
 
 def test_a_job_that_arq_cannot_decode_is_none_of_ours() -> None:
@@ -129,5 +135,6 @@ def test_only_a_job_of_this_message_and_this_function_runs_it() -> None:
 def test_a_job_names_its_conversation_unless_an_older_version_queued_it() -> None:
     named = jobs.encode(JOB | {"conversation_id": "c"})
     assert jobs.conversation_of(named, "m") == "c"
-    assert arq.jobs.deserialize_job_raw(named, deserializer=jobs.decode)[1] == ["m"]
+    _, args, *_ = arq.jobs.deserialize_job_raw(named, deserializer=jobs.decode)
+    assert [*args] == ["m"]
     assert jobs.conversation_of(jobs.encode(JOB), "m") == ""

@@ -204,6 +204,7 @@ def test_a_worker_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> No
     finally:
         worker.kill()
         worker.wait(WITHIN)
+        assert worker.stdout is not None
         worker.stdout.close()
 
 

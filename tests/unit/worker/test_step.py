@@ -15,6 +15,7 @@ from rejoin.shared.frames import Frame
 from rejoin.worker.appender import Appender
 from rejoin.worker.deadlines import Deadlines
 from rejoin.worker.providers.base import (
+    Chunk,
     FinishChunk,
     ModelRequest,
     ReasoningChunk,
@@ -170,7 +171,7 @@ async def test_halves_of_a_pair_in_two_chunks_are_one_character(held: HeldLog) -
 
 
 async def test_text_and_reasoning_keep_their_halves_apart(held: HeldLog) -> None:
-    script = [TextChunk("\ud83d"), ReasoningChunk("\ud83c"), TextChunk("\ude00")]
+    script: list[Chunk] = [TextChunk("\ud83d"), ReasoningChunk("\ud83c"), TextChunk("\ude00")]
     call = Call([*script, ReasoningChunk("\udf89"), FinishChunk(FinishReason.STOP)], held)
     await call.run()
     assert call.written() == [("text", "😀"), ("reasoning", "🎉")]
@@ -272,7 +273,7 @@ async def test_a_call_is_told_when_the_next_one_comes_and_the_last_one_with_the_
     held: HeldLog,
 ) -> None:
     block = {"type": "thinking"}
-    script = [ThinkingChunk(block), called("a"), called("b"), called("c")]
+    script: list[Chunk] = [ThinkingChunk(block), called("a"), called("b"), called("c")]
     call = Call([*script, FinishChunk(FinishReason.TOOL_CALLS), UsageChunk(5, 6)], held)
     assert await call.run() is FinishReason.TOOL_CALLS
     assert [frame.name for frame in call.frames()] == ["tool_call", "tool_call"]

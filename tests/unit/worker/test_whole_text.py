@@ -24,7 +24,7 @@ def whole(text: str) -> str:
     return "".join(made)
 
 
-surrogates = st.characters(categories=("Cs",))
+surrogates = st.characters(categories=["Cs"])
 halves = st.sampled_from("\ud83d\ude00\udbff\udfff\ud800\udc00")
 strings = st.text(st.one_of(halves, surrogates, st.characters()), max_size=30)
 
