@@ -1,6 +1,7 @@
 """Thoughts amid an answer go back to the API unchanged, each in its place."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -27,7 +28,7 @@ LATER = {"type": "thinking", "thinking": "Again.", "signature": "later"}
 HIDDEN = {"type": "redacted_thinking", "data": "hidden"}
 
 
-def thought(block: dict[str, object], index: int) -> bytes:
+def thought(block: Mapping[str, object], index: int) -> bytes:
     return open_block(index, **block) + close(index)
 
 
@@ -53,7 +54,7 @@ async def sent_back(
     await answer(claude, ModelRequest(MODEL, [HI, turn, *(results or [HI])], tools=[NOW]))
     shown = server.requests[-1].json["messages"]
     assert isinstance(shown, list)
-    return shown[1]["content"]  # type: ignore[no-any-return]
+    return shown[1]["content"]
 
 
 async def test_thoughts_between_pieces_of_text_keep_their_places(
