@@ -6,8 +6,8 @@ from dataclasses import replace
 from redis.asyncio import Redis
 
 from rejoin.api.abilities import check_abilities
-from rejoin.api.part_support import check_parts
-from rejoin.api.tool_support import without_tools
+from rejoin.api.own_lacks import without
+from rejoin.api.part_support import check_parts, shows_images
 from rejoin.shared.catalogue import check_model
 from rejoin.shared.errors import BadRequest, NotFound, SettingsError
 from rejoin.shared.request import StoredRequest
@@ -43,8 +43,9 @@ async def with_fallbacks(
         return _with(request, request.fallbacks)
     ours = file.fallbacks.get(request.model.partition("?")[0], [])
     able = [one for one in file.fallbacks.get(request.model, ours) if _takes(one, request)]
-    if able and request.tools:
-        unable = await without_tools(redis, able)
+    asked = {"tools": bool(request.tools), "vision": shows_images(request)}
+    for ability in (name for name, is_asked in asked.items() if able and is_asked):
+        unable = await without(redis, able, ability)
         able = [one for one in able if one not in unable]
     return _with(request, able)
 

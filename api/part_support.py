@@ -1,11 +1,15 @@
-"""Whether the models of a request take its images and files, as far as the catalogue knows them.
+"""Whether the models of a request take its images and files, as far as that is known.
 
-Of a model that is not in it nothing is known: its provider decides.
+Our catalogue says so; of images in a model that it lacks, the provider's own list.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from redis.asyncio import Redis
+
+from rejoin.api.bounds import redis_answers
+from rejoin.api.own_lacks import without
 from rejoin.shared.content import FilePart, ImagePart
 from rejoin.shared.errors import BadRequest
 from rejoin.shared.part_support import lack
@@ -27,16 +31,45 @@ def check_parts(request: StoredRequest, *, single: bool) -> None:
     Raises:
         BadRequest: naming the part, or the fallback.
     """
-    places = list(_places(request, single=single))
-    if not places:
+    _refuse(request, list(_places(request, single=single)), lack)
+
+
+async def check_images(redis: Redis, request: StoredRequest, *, single: bool) -> None:
+    """Refuse an image for a model that our own file does not know and its provider lists as blind.
+
+    A PDF is left to the provider: some read it for any model.
+
+    Raises:
+        BadRequest: as `check_parts`.
+        Unavailable: Redis is away, or not within 3.5 s.
+    """
+    if not shows_images(request):
         return
+    async with redis_answers():
+        blind = await without(redis, [request.model, *request.fallbacks], "vision")
+    images = [it for it in _places(request, single=single) if isinstance(it.part, ImagePart)]
+    _refuse(
+        request, images, lambda model, _: f"{model} takes no images" if model in blind else None
+    )
+
+
+def shows_images(request: StoredRequest) -> bool:
+    """Whether a turn of it has an image."""
+    return any(isinstance(place.part, ImagePart) for place in _places(request, single=True))
+
+
+def _refuse(
+    request: StoredRequest,
+    places: Sequence[_Place],
+    lack_of: Callable[[str, ImagePart | FilePart], str | None],
+) -> None:
     for place in places:
-        if (said := lack(request.model, place.part)) is not None:
+        if (said := lack_of(request.model, place.part)) is not None:
             mend = f"{said}: leave it out, or choose a model that takes it"
             raise BadRequest(mend, field=place.loc)
     for at, model in enumerate(request.fallbacks):
         for place in places:
-            if (said := lack(model, place.part)) is not None:
+            if (said := lack_of(model, place.part)) is not None:
                 where = ".".join(str(name) for name in place.loc)
                 mend = f"{said}, such as {where}: name another fallback, or leave it out"
                 raise BadRequest(mend, field=("fallbacks", at))

@@ -1,13 +1,11 @@
 """Whether the tools that a request names are there, and its models may call any."""
 
-from collections.abc import Iterable
-
 from redis.asyncio import Redis
 
 from rejoin.api.bounds import redis_answers
-from rejoin.shared import catalogue, own_lists, registered
+from rejoin.api.own_lacks import without
+from rejoin.shared import registered
 from rejoin.shared.errors import BadRequest
-from rejoin.shared.providers import REGISTRY
 from rejoin.shared.registered import Registered
 from rejoin.shared.request import StoredRequest
 
@@ -28,7 +26,7 @@ async def check_tools(redis: Redis, request: StoredRequest) -> None:
     async with redis_answers():
         if any(isinstance(tool, str) for tool in request.tools):
             _check_names(request, await registered.known(redis))
-        unable = await without_tools(redis, [request.model, *request.fallbacks])
+        unable = await without(redis, [request.model, *request.fallbacks], "tools")
     if request.model in unable:
         raise BadRequest(
             f"{request.model} calls no tools: leave them out, or choose a model that does",
@@ -54,22 +52,3 @@ def _mend(name: str, known: Registered) -> str:
         return f"no worker has a tool called {name}, nor any other: REJOIN_TOOLS names their files"
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"no worker has a tool called {name}; there are {', '.join(names[:_MOST_NAMED])}{more}"
-
-
-async def without_tools(redis: Redis, models: Iterable[str]) -> set[str]:
-    """Those that our catalogue does not know, and whose provider lists them as without tools.
-
-    Raises:
-        LogUnavailable: Redis is away.
-    """
-    unknown = {model for model in models if catalogue.find(model) is None}
-    providers = {model.partition("/")[0] for model in unknown} & {it.name for it in REGISTRY}
-    if not providers:
-        return set()
-    listed = {
-        f"{provider}/{model.name}"
-        for provider, found in (await own_lists.kept(redis, providers)).items()
-        for model in found
-        if model.capabilities is not None and "tools" not in model.capabilities
-    }
-    return unknown & listed

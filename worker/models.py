@@ -53,11 +53,14 @@ class Lists:
             LogUnavailable: Redis is away.
         """
         names = [state.name for state in catalogue.providers() if state.configured]
-        async with asyncio.TaskGroup() as group:
-            asking = [(name, group.create_task(self._ask(name))) for name in names]
-        for name, task in asking:
-            if models := task.result():
-                await own_lists.keep(self._kit.redis, name, models, life_seconds=LIFE_SECONDS)
+        asked = await asyncio.gather(*map(self._renew, names), return_exceptions=True)
+        for error in filter(None, asked):
+            raise error
+
+    async def _renew(self, name: str) -> None:
+        # Kept as it comes: a provider that hangs holds up no other's list.
+        if models := await self._ask(name):
+            await own_lists.keep(self._kit.redis, name, models, life_seconds=LIFE_SECONDS)
 
     async def _ask(self, name: str) -> list[own_lists.ListedModel]:
         """One provider's list; [] where it has none, or none now: an earlier one stays."""

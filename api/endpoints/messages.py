@@ -17,7 +17,7 @@ from rejoin.api.endpoints.events import position
 from rejoin.api.formats import check_format
 from rejoin.api.offer import Accepted, Offer
 from rejoin.api.owner import owner_of
-from rejoin.api.part_support import check_parts
+from rejoin.api.part_support import check_images, check_parts
 from rejoin.api.prefix import prefix_of
 from rejoin.api.schemas import conversation_of, to_request
 from rejoin.api.tool_bodies import check_definitions
@@ -69,10 +69,12 @@ class MessagesEndpoint:
             check_model(request.model)
         for at, model in enumerate(request.fallbacks):
             _check_fallback(model, at)
-        check_parts(request, single="messages" not in fields)
+        single = "messages" not in fields
+        check_parts(request, single=single)
         check_abilities(request)
         await check_format(request.response_format)
         await check_definitions(request.tools)
+        await check_images(self._context.redis, request, single=single)
         await check_tools(self._context.redis, request)
         await check_agents(self._context.redis, request)
         digest = accept.digest_of(fields) if key is not None else ""

@@ -7,7 +7,7 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rejoin.shared.db.engine import Database
-from rejoin.shared.db.messages import read, selected
+from rejoin.shared.db.messages import Place, newest_in, read, selected
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.db.tables import conversations, messages
 from rejoin.shared.db.upserts import insert_of
@@ -131,15 +131,14 @@ async def newest(database: Database, conversation_id: str) -> tuple[str, str | N
     """
     table = conversations.c
     query = select(table.owner).where(table.id == conversation_id, table.deleted_at.is_(None))
-    of_it = select(messages.c.id).where(messages.c.conversation_id == conversation_id)
-    last = of_it.order_by(
-        messages.c.created_at.desc(), messages.c.place.desc(), messages.c.id.desc()
-    ).limit(1)
+    columns = (messages.c.id, messages.c.parent_id, messages.c.created_at, messages.c.place)
+    of_it = select(*columns).where(messages.c.conversation_id == conversation_id)
     async with database.reading() as connection:
         owner = (await connection.execute(query)).scalar()
         if owner is None:
             return None
-        return str(owner), (await connection.execute(last)).scalar()
+        places = [Place(*row) for row in await connection.execute(of_it)]
+        return str(owner), newest_in(places)
 
 
 async def remove(

@@ -1,7 +1,7 @@
 """Reads messages back: one, the path to it, its siblings; a conversation's newest path."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +11,15 @@ from rejoin.shared.db.rows import StoredCall, StoredMessage, call_of, message_of
 from rejoin.shared.db.tables import conversations, messages, tool_calls
 
 _IDS_AT_ONCE: Final = 1000
+
+
+class Place(NamedTuple):
+    """Where a message stands in its conversation; see StoredMessage."""
+
+    id: str
+    parent_id: str | None
+    created_at: int
+    place: int
 
 
 async def load(database: Database, message_id: str) -> StoredMessage | None:
@@ -80,7 +89,23 @@ def path_in(found: Sequence[StoredMessage], message_id: str) -> list[StoredMessa
 
 def newest_path(found: Sequence[StoredMessage]) -> list[StoredMessage]:
     """A conversation's path to its newest message."""
-    return path_in(found, max(found, key=_order).id) if found else []
+    places = [Place(one.id, one.parent_id, one.created_at, one.place) for one in found]
+    newest = newest_in(places)
+    return [] if newest is None else path_in(found, newest)
+
+
+def newest_in(places: Iterable[Place]) -> str | None:
+    """The id of a conversation's newest message; None where there is none.
+
+    The last one by its time, and whatever was posted after it: of turns that were posted within
+    one millisecond, or through APIs whose clocks differ, the time alone does not tell the order.
+    """
+    ordered = sorted(places, key=_order)
+    followed_by = {place.parent_id: place.id for place in ordered}  # the newest child stays
+    at = ordered[-1].id if ordered else None
+    while at in followed_by and at is not None:
+        at = followed_by.pop(at)  # taken out: a cycle ends
+    return at
 
 
 def siblings_in(found: Sequence[StoredMessage]) -> dict[str, list[str]]:
@@ -119,5 +144,5 @@ async def _calls_of(
     return found
 
 
-def _order(message: StoredMessage) -> tuple[int, int, str]:
+def _order(message: StoredMessage | Place) -> tuple[int, int, str]:
     return message.created_at, message.place, message.id

@@ -149,10 +149,10 @@ async def test_a_cancel_touches_no_other_message(api: Caller) -> None:
     assert visible_text(await api.log(kept)) == text
 
 
-async def one_race(api: Caller, seed: int) -> str:
+async def one_race(api: Caller, seed: int, longest_seconds: float = 3) -> str:
     chance = random.Random(seed)
     message_id = await api.accepted("a few words to race with", rate=chance.choice([0, 50, 200]))
-    await asyncio.sleep(chance.random() * chance.choice([0.15, 3]))  # a busy machine is slow
+    await asyncio.sleep(chance.random() * chance.choice([0.15, longest_seconds]))
     answer = await api.cancel(message_id)
     frames = await api.log(message_id)
     assert_whole_log(frames)
@@ -166,5 +166,10 @@ async def one_race(api: Caller, seed: int) -> str:
 
 
 async def test_cancels_at_any_moment_are_kept_or_refused(api: Caller) -> None:
-    reasons = await asyncio.gather(*(one_race(api, seed) for seed in range(60)))
-    assert set(reasons) == {"cancelled", "stop"}
+    reasons: set[str] = set()
+    for longest_seconds in (3, 12, 48):  # a busy machine is slow
+        races = (one_race(api, seed, longest_seconds) for seed in range(60))
+        reasons |= set(await asyncio.gather(*races))
+        if len(reasons) > 1:
+            break
+    assert reasons == {"cancelled", "stop"}

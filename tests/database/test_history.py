@@ -87,6 +87,25 @@ async def test_a_conversation_has_its_messages_in_order_and_a_newest_path(
     assert messages.newest_path([]) == []
 
 
+async def test_what_follows_the_latest_is_newer_whatever_the_clocks_say(
+    database: Database,
+) -> None:
+    # Posted at one instant through two APIs, or by one whose clock is behind.
+    conversation_id = new_message_id()
+    first = turn(conversation_id, "first", created_at=CREATED + 1)
+    behind = turn(conversation_id, "second", parent_id=first.id)
+    last = answer(conversation_id, "third", parent_id=behind.id, created_at=CREATED - 1)
+    await save(database, [first, behind, last])
+    assert messages.newest_path([first, behind, last]) == [first, behind, last]
+    assert await conversations.newest(database, conversation_id) == (OWNER, last.id)
+
+
+async def test_a_cycle_has_a_newest_path_that_ends() -> None:
+    one, other = new_message_id(), new_message_id()
+    rows = [turn("c", id=one, parent_id=other), turn("c", id=other, parent_id=one)]
+    assert len(messages.newest_path(rows)) == 2
+
+
 async def test_turns_of_one_request_keep_their_order(database: Database) -> None:
     conversation_id = new_message_id()
     rows = [turn(conversation_id, f"{place}", place=place) for place in range(5)]

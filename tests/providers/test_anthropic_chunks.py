@@ -339,6 +339,11 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
             UsageChunk(3, 7),
         ),
         (
+            {"input_tokens": 3, "cache_read_input_tokens": 20, "output_tokens": 1},
+            {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0},
+            UsageChunk(23, 0, 0, 20),
+        ),
+        (
             {"input_tokens": 3, "cache_creation": {"ephemeral_5m_input_tokens": 9}},
             {"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 4}},
             UsageChunk(3, 7, 4),

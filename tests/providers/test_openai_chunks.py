@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -108,6 +109,18 @@ def test_a_refusal_is_visible_text_and_the_finish_reason_says_how_it_ended() -> 
     end = sse({"choices": choice({}, "content_filter")})
     filtered = FinishChunk(FinishReason.CONTENT_FILTER)
     assert read([delta(refusal="No."), end]) == [TextChunk("No."), filtered]
+
+
+@pytest.mark.parametrize(
+    ("fits", "how"), [(True, FinishReason.CONTENT_FILTER), (False, FinishReason.STOP)]
+)
+def test_a_refusal_in_place_of_what_was_to_fit_a_schema_is_none_that_stopped(
+    fits: bool, how: FinishReason
+) -> None:
+    completion = Completion(fits=fits)
+    chunks = list(completion.feed(delta(content=None, refusal="No.") + FINISH))
+    assert chunks[0] == TextChunk("No.")
+    assert cast(FinishChunk, chunks[1]).finish_reason is how
 
 
 @pytest.mark.parametrize(

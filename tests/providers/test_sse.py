@@ -25,6 +25,12 @@ def test_two_cuts_anywhere_change_nothing(newline: bytes) -> None:
             assert events(body[:first], body[first:second], body[second:]) == EVENTS
 
 
+def test_a_byte_order_mark_at_the_start_is_none_of_the_first_event() -> None:
+    body = b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\ndata: c\n\n"
+    for cut in range(len(body)):
+        assert events(body[:cut], body[cut:]) == [b"a", b"c"]
+
+
 def test_an_event_is_given_at_its_blank_line_and_not_later() -> None:
     stream = EventStream()
     assert stream.feed(b"data: a\r\n") == []

@@ -53,6 +53,7 @@ async def test_those_that_cannot_take_the_request_are_left_out(redis: Redis) -> 
         redis, "ollama", [ListedModel("mine", capabilities=frozenset())], life_seconds=60
     )
     assert OLLAMA not in await stored(redis, tools=["look"])
+    assert OLLAMA not in await stored(redis, turns=[StoredTurn("user", IMAGE)])
 
 
 @pytest.mark.parametrize("model", ["demo/other", "demo/echo?rate=x", "openai/a b"])

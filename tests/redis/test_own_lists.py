@@ -22,7 +22,7 @@ from rejoin.worker.models import LIFE_SECONDS, Lists
 from rejoin.worker.providers.base import Provider
 from rejoin.worker.providers.registry import Providers
 from tests.support.in_process import kit_for
-from tests.support.messages import until_true
+from tests.support.messages import until, until_true
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_provider import ScriptedProvider
 
@@ -66,6 +66,7 @@ def lists(
     *,
     name: str = "worker-1",
     every_seconds: float = 60,
+    answer_seconds: float = 0.2,
     **providers: Listing,
 ) -> Lists:
     """Those who ask, in a worker of its own, for providers that are all configured."""
@@ -77,7 +78,7 @@ def lists(
         for provider, listing in providers.items()
     }
     kit = replace(kit, providers=Providers(opened))
-    return Lists(kit, every_seconds=every_seconds, answer_seconds=0.2)
+    return Lists(kit, every_seconds=every_seconds, answer_seconds=answer_seconds)
 
 
 async def test_a_list_comes_back_as_it_was_kept(redis: Redis) -> None:
@@ -104,6 +105,23 @@ async def test_a_provider_that_is_away_broken_or_slow_loses_no_list_and_delays_n
     kept = await own_lists.kept(redis, ["there", "away", "broken", "slow"])
     assert kept == {"there": MODELS, "away": MODELS[:1]}
     assert 0 < await redis.ttl(keys.own_list("there")) <= LIFE_SECONDS
+
+
+async def test_a_list_is_there_while_another_provider_still_hangs(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = lists(redis, monkeypatch, slow=Listing(hang), there=Listing(), answer_seconds=60)
+    running = asyncio.create_task(asking.ask())
+
+    async def is_there() -> bool:
+        return "there" in await own_lists.kept(redis, ["there"])
+
+    try:
+        await until(is_there)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_one_worker_asks_at_a_time_and_again_and_again(

@@ -158,7 +158,9 @@ class AnthropicProvider:
             paused = made | {"messages": [*messages, {"role": "assistant", "content": said}]}
             with self._translated():
                 response = await self._call(paused, request.reference, stack)
-            message = MessageStream(offered(request), self._secrets, message.usage)
+            message = MessageStream(
+                offered(request), self._secrets, message.usage, message.text_chars
+            )
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(anthropic.AnthropicError, self._translate)

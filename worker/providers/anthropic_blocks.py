@@ -55,6 +55,13 @@ class Block:
         """Whether it calls a tool of the request's own."""
         return self.kind == "tool_use" and not self.is_answer
 
+    @property
+    def text_chars(self) -> int:
+        """How long its visible text is so far."""
+        if self.kind != "text":
+            return 0
+        return len(str(self.start.get("text") or "")) + sum(map(len, self.text))
+
     def begin(self) -> Iterable[Chunk]:
         """Give what its start holds, which is nothing as a rule.
 

@@ -6,7 +6,8 @@ from typing import Final
 from rejoin.shared.events import FinishReason
 from rejoin.worker.providers import error_objects
 from rejoin.worker.providers.anthropic_blocks import Block, Offered
-from rejoin.worker.providers.base import CUT, Chunk, FinishChunk, UsageChunk
+from rejoin.worker.providers.anthropic_turns import AFTER_CHARS
+from rejoin.worker.providers.base import CUT, Chunk, FinishChunk, ThinkingChunk, UsageChunk
 from rejoin.worker.providers.chunk_json import NoChunk, count, parse_object
 from rejoin.worker.providers.stream_reader import StreamReader
 
@@ -21,10 +22,9 @@ _FINISH: Final[Mapping[str, FinishReason]] = {
 _PLAIN: Final = frozenset({"end_turn", "max_tokens", "tool_use", "refusal"})
 _PAUSED: Final = "pause_turn"
 
+_READ: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _COUNTS: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
+    *_READ,
     "output_tokens",
     "thinking_tokens",  # within output_tokens_details
 )
@@ -35,16 +35,21 @@ class MessageStream(StreamReader):
 
     `finished` and `ended`: it has had its `message_stop`, and no more is read. `paused`: it then
     is to be sent back as `content`, for the model to go on. `earlier` is what the calls before
-    it in the same turn used.
+    it in the same turn used, and `earlier_chars` how long their text is.
     """
 
     no_chunk = "a part of the stream is no message event"
     no_end = "the stream ended without its message_stop"
 
     def __init__(
-        self, offered: Offered, secrets: Sequence[str] = (), earlier: UsageChunk | None = None
+        self,
+        offered: Offered,
+        secrets: Sequence[str] = (),
+        earlier: UsageChunk | None = None,
+        earlier_chars: int = 0,
     ) -> None:
         super().__init__()
+        self._earlier_chars = earlier_chars
         self.usage = earlier or UsageChunk()
         self._earlier = self.usage
         self._offered = offered
@@ -66,6 +71,11 @@ class MessageStream(StreamReader):
         """The whole content so far, as the API takes it back."""
         whole = (block.whole() for block in self._blocks)
         return [block for block in whole if block.get("text") != ""]  # which it would refuse
+
+    @property
+    def text_chars(self) -> int:
+        """How long the turn's text is so far."""
+        return self._earlier_chars + sum(block.text_chars for block in self._blocks)
 
     def _read(self, events: Iterable[bytes]) -> Iterator[Chunk]:
         for payload in events:
@@ -114,7 +124,13 @@ class MessageStream(StreamReader):
         if block.is_bare_call:
             self._held = block
             return before
-        return [*before, *block.end()]
+        return [*before, *map(self._placed, block.end())]
+
+    def _placed(self, chunk: Chunk) -> Chunk:
+        """Note where a thought stood that followed text: it has to go back to the same place."""
+        if not isinstance(chunk, ThinkingChunk) or not (chars := self.text_chars):
+            return chunk
+        return ThinkingChunk({**chunk.block, AFTER_CHARS: chars})
 
     def _read_delta(self, event: Mapping[str, object]) -> list[Chunk]:
         reason = _member(event, "delta").get("stop_reason")
@@ -157,14 +173,18 @@ class MessageStream(StreamReader):
         return FinishChunk(known, said)
 
     def _count(self, usage: object) -> bool:
-        """Note what it used so far; the numbers are cumulative, and a null says nothing."""
+        """Note what it used so far; the numbers are cumulative, and a null says nothing.
+
+        Nor does a 0 of the input: gateways send it at the end of what began with the number.
+        """
         if not isinstance(usage, dict):
             return False
         details = usage.get("output_tokens_details")
         for said in (usage, details if isinstance(details, dict) else {}):
             for name in _COUNTS:
-                if said.get(name) is not None:
-                    self._counts[name] = count(said[name])
+                if said.get(name) is None or (said[name] == 0 and name in _READ):
+                    continue
+                self._counts[name] = count(said[name])
         plain, read, written, output, thought = (self._counts.get(name, 0) for name in _COUNTS)
         before = self._earlier
         self.usage = UsageChunk(

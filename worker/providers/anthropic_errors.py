@@ -9,7 +9,10 @@ import anthropic
 from rejoin.shared.errors import ProviderError
 from rejoin.worker.providers.error_objects import from_body, from_connecting, from_transport
 
-_THOUGHTS: Final = re.compile(r"Invalid `(?:signature|data)` in `(?:redacted_)?thinking` block")
+_THOUGHTS: Final = re.compile(
+    r"Invalid `(?:signature|data)` in `(?:redacted_)?thinking` block"
+    r"|`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified"
+)
 
 
 def refuses_thoughts(error: anthropic.BadRequestError) -> bool:

@@ -17,6 +17,8 @@ Block = dict[str, object]
 
 # Thinking of another provider's, after a fallback, has other types: the API would refuse it.
 _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+# Beside a thought that followed text of its answer: how many characters of it. Never sent.
+AFTER_CHARS: Final = "rejoin_after_chars"
 _NO_ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _ID_CHARS: Final = 64
 _NO_TEXT: Final = "[no text]"
@@ -88,15 +90,26 @@ def _blocks(turn: Turn, ids: Mapping[str, str]) -> Iterator[Block]:
         return
     said = list(_parts(turn.content))
     if turn.role == "assistant":
-        if said or turn.tool_calls:  # thoughts alone are refused
-            # Unchanged and first, or the API refuses the turn.
-            yield from (dict(block) for block in turn.thinking if block.get("type") in _THINKING)
+        thoughts = [block for block in turn.thinking if block.get("type") in _THINKING]
+        if thoughts and (said or turn.tool_calls):  # thoughts alone are refused
+            said = list(_with_thoughts(text_of(turn.content), thoughts))
     elif not said:
         said = [{"type": "text", "text": _NO_TEXT}]
     yield from said
     for call in turn.tool_calls:
         call_id = ids[call.tool_call_id]
         yield {"type": "tool_use", "id": call_id, "name": call.name, "input": dict(call.arguments)}
+
+
+def _with_thoughts(text: str, thoughts: Sequence[Mapping[str, object]]) -> Iterator[Block]:
+    """The text, and the thoughts unchanged and in their places, or the API refuses the turn."""
+    at = 0
+    for thought in thoughts:
+        after = cast(int, thought.get(AFTER_CHARS, 0))
+        yield from _parts(text[at:after])
+        yield {name: value for name, value in thought.items() if name != AFTER_CHARS}
+        at = max(at, after)
+    yield from _parts(text[at:])
 
 
 def _result(turn: Turn, ids: Mapping[str, str]) -> Block:

@@ -39,14 +39,19 @@ class Completion(StreamReader):
     """One streamed answer, from the body's bytes to chunks.
 
     `finished`: it has had a finish reason. `ended`: it has had its `[DONE]`, and no more is read.
-    `calls` gathers the tools that the model calls; None where it was offered none.
+    `calls` gathers the tools that the model calls; None where it was offered none. `fits`: the
+    answer is to fit a JSON schema, which a refusal is no attempt at.
     """
 
     no_chunk = "a part of the stream is no chat completion chunk"
     no_end = "the stream ended without a finish reason"
 
-    def __init__(self, secrets: Sequence[str] = (), calls: ToolCalls | None = None) -> None:
+    def __init__(
+        self, secrets: Sequence[str] = (), calls: ToolCalls | None = None, *, fits: bool = False
+    ) -> None:
         super().__init__()
+        self._fits = fits
+        self._refused = False
         self._calls = calls
         self._called = False
         self._details = ReasoningDetails()
@@ -86,7 +91,9 @@ class Completion(StreamReader):
                 thought = (self._details.feed(details), thought)[bool(thought)]
             if isinstance(thought, str) and thought:
                 chunks.append(ReasoningChunk(thought))
-            # A refusal is what the model answers; how it ended is the finish reason's to say.
+            # A refusal is what the model answers; how it ended is the finish reason's to say, which
+            # is "stop" for one in place of an answer that was to fit a schema.
+            self._refused = self._refused or bool(delta.get("refusal"))
             for text in (delta.get("content"), delta.get("refusal")):
                 if text:
                     if not isinstance(text, str):
@@ -120,6 +127,8 @@ class Completion(StreamReader):
         known = _FINISH.get(word, FinishReason.STOP)
         if self._called and known is FinishReason.STOP:
             known = FinishReason.TOOL_CALLS  # a few say "stop" all the same
+        elif self._refused and self._fits and known is FinishReason.STOP:
+            known = FinishReason.CONTENT_FILTER
         calls = self._calls.end(cut=known in CUT) if self._calls is not None else []
         extra = {} if reason == known else {"finish_reason": reason[:100]}
         return [*self._details.end(), *calls, FinishChunk(known, extra)]

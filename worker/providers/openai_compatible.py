@@ -61,7 +61,8 @@ class CompatibleProvider:
             with self._translated():
                 response = await self._call(request, stack)
                 await refuse_json(response, self._secrets)
-            completion = Completion(self._secrets, _calls(request))
+            fits = request.response_format is not None
+            completion = Completion(self._secrets, _calls(request), fits=fits)
             chunks = read_chunks(response, completion, self._translate)
             yield await stack.enter_async_context(aclosing(chunks))
 

@@ -5,6 +5,8 @@ from typing import Final
 # A tool's arguments or a picture may be large; a line without an end must not fill the worker.
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
 
 class NotAnEventStream(ValueError):
     """The body is something else: a page, a JSON object, or an event without an end."""
@@ -22,6 +24,7 @@ class EventStream:
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._after_cr = False
+        self._begun = False
 
     def feed(self, received: bytes) -> list[bytes]:
         """Return the data of each event that these bytes complete.
@@ -61,6 +64,9 @@ class EventStream:
 
     def _events(self, lines: list[bytes]) -> list[bytes]:
         events = []
+        if not self._begun and lines:
+            self._begun = True
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         for line in lines:
             if line.startswith(b"data:"):
                 value = line[6:] if line.startswith(b"data: ") else line[5:]
