@@ -170,6 +170,7 @@ async def test_a_position_of_another_form_is_400(api: Caller, rubbish: str) -> N
 
 async def test_white_space_around_the_header_is_none_of_the_position(api: Caller) -> None:
     message_id = await api.accepted()
+    await api.log(message_id)
     headers = {"Last-Event-ID": "  1-1 \t "}
     async with sse_request("GET", api.events(message_id), headers=headers) as tail:
         assert tail.status == 200
