@@ -1,6 +1,6 @@
 -- Append one attempt's events to a log and publish them (shared/log.py).
 -- KEYS log: stream, f = frame, p = for workers | record: hash attempt, token, ended, cancel, wrote,
---   bytes, lost | live: channel | request | answers
+--   bytes, lost, running, finished_at | live: channel | request | answers
 -- ARGV attempt | claim's token | first sequence | life in ms | how it ends (done, failed,
 --   cancelled; step: it finishes a step and goes on; empty: it goes on) | of an attempt's first
 --   batch the last event that its worker found (- for none; empty: any) | frame, p or empty...

@@ -1,6 +1,6 @@
 -- Make the caller the message's owner: raise the attempt (shared/record.py).
--- KEYS record: hash attempt, token, worker, run_id, ended, cancel, running, lost, started_at, parked_at,
---   waited_ms | log | request | answers
+-- KEYS record: hash created_at, conversation_id, attempt, token, worker, run_id, ended, cancel, running,
+--   lost, started_at, parked_at, waited_ms | log | request | answers
 -- ARGV claim's token | worker | highest attempt the caller has seen | life in ms | token of the claim
 --   that the caller holds (empty: it has just won the job's lease)
 -- Returns {claimed | ended | missing | fenced, attempt, cancel asked for (0, 1 now, 2 after the step),
