@@ -1,4 +1,4 @@
-"""Reads REJOIN_REDIS_URL: where the server is and who we are to it; how we wait is not its to say."""
+"""Reads REJOIN_REDIS_URL: where the server is, and who we are to it; not how we wait for it."""
 
 import inspect
 from typing import Any, Final
