@@ -10,6 +10,7 @@ from typing import Final
 import uvicorn
 
 from rejoin.api.app import create_app
+from rejoin.api.http_protocol import HttpProtocol
 from rejoin.api.sockets import listen
 from rejoin.shared.connections import open_redis, ping
 from rejoin.shared.db import schema
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
     config = uvicorn.Config(
         app,
         interface="asgi3",
+        http=HttpProtocol,
         lifespan="on",
         ws="none",
         log_config=None,

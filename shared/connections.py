@@ -12,7 +12,7 @@ from redis.asyncio import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 
 from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.redis_address import read_redis_address
 
 AWAY: Final = (
     ConnectionError,  # its subclasses too: loading its data, authentication, too many clients
@@ -179,7 +180,7 @@ def open_redis(
         "retry_on_error": [ConnectionError, TimeoutError, OSError],
         "max_connections": connections,
         "timeout": timeout_seconds,
-        **parse_url(url),
+        **read_redis_address(url),
     }
     options["connection_class"] = _KINDS[options.get("connection_class")]
     if options["connection_class"] is _Unix:

@@ -86,16 +86,12 @@ class Settings(BaseSettings):
             raise ValueError("write it as redis://HOST:PORT/DB, rediss://… or unix://…")
         if value is not None:
             # Here: it takes a fifth of a second, and the terminal's commands need none of it.
-            from redis.asyncio.connection import parse_url
+            from rejoin.shared.redis_address import read_redis_address
 
             try:
-                parse_url(value)
-            except ValueError:
-                # Not its own words: they may quote a part of the password.
-                raise ValueError(
-                    "it cannot be read: in a password write @ as %40, : as %3A, / as %2F and"
-                    " # as %23; or its port or an option is wrong"
-                ) from None
+                read_redis_address(value)
+            except SettingsError as error:
+                raise ValueError(str(error).partition(": ")[2]) from None
         return value
 
     @field_validator("database_url")

@@ -20,6 +20,8 @@ async def look(settings: Settings) -> Finding:
         return Finding(Grade.BROKEN, f"there is no {name}: run `rejoin migrate`")
     try:
         behind = await schema.is_behind(database)
+    except SettingsError as error:
+        return Finding(Grade.BROKEN, str(error))
     except DatabaseUnavailable as error:
         owned = "move the file away: a new one is made"
         mend = owned if database.owns_file else "start it, or mend REJOIN_DATABASE_URL"

@@ -11,6 +11,10 @@ from rejoin.shared.errors import SettingsError
 
 # What SQLAlchemy itself takes out of the address before asyncpg sees it.
 _OF_SQLALCHEMY: Final = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
+# Numbers to asyncpg, which takes no text for one; SQLAlchemy reads none of them.
+_NUMBERS: Final = (
+    "statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size",
+)  # fmt: skip
 _NAME: Final = "REJOIN_DATABASE_URL"
 
 
@@ -18,7 +22,7 @@ def read_address(url: str) -> URL:
     """Return it parsed.
 
     Raises:
-        SettingsError: it is no address, or has an option that asyncpg has not.
+        SettingsError: it is no address, or has an option that asyncpg has not, or takes otherwise.
     """
     try:
         address = make_url(url)
@@ -33,4 +37,20 @@ def read_address(url: str) -> URL:
         for option in sorted(address.query.keys() - known):
             mend = ": write ssl=require for it" if option == "sslmode" else ""
             raise SettingsError(f"{_NAME}: asyncpg has no option {option}{mend}")
+        numbers(address)
     return address
+
+
+def numbers(address: URL) -> dict[str, int]:
+    """Return those of its options that asyncpg takes as numbers.
+
+    Raises:
+        SettingsError: one of them is none.
+    """
+    found = {}
+    for option in _NUMBERS:
+        for text in address.normalized_query.get(option, ()):
+            if not text.isdecimal():
+                raise SettingsError(f"{_NAME}: {option} is a number")
+            found[option] = int(text)
+    return found

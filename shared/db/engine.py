@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from rejoin.shared.db.address import read_address
+from rejoin.shared.db.address import numbers, read_address
 from rejoin.shared.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
 from rejoin.shared.settings import Settings
 
@@ -144,6 +144,7 @@ class Database:
                 max_overflow=0,
                 pool_timeout=_CONNECT_SECONDS,
                 connect_args={
+                    **numbers(self._url),
                     "timeout": _CONNECT_SECONDS,
                     "command_timeout": _STATEMENT_SECONDS,
                     "connection_class": _Connection,

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rejoin.shared.db.engine import Database
+from rejoin.shared.db.tables import metadata
 from rejoin.shared.errors import DatabaseUnavailable, SettingsError
 from rejoin.shared.settings import Settings
 
@@ -30,7 +32,7 @@ async def prepare(database: Database) -> bool:
     False where it is away: whoever needs it tries again later.
 
     Raises:
-        SettingsError: it is behind this version, or its file cannot be made.
+        SettingsError: it is behind this version, another program's, or its file cannot be made.
     """
     database.make_directory()
     try:
@@ -48,7 +50,7 @@ async def check(settings: Settings) -> None:
     """Return where a process could use the database, without changing it.
 
     Raises:
-        SettingsError: it is behind this version.
+        SettingsError: it is behind this version, or another program's.
         DatabaseUnavailable: it is away.
     """
     database = Database.of(settings)
@@ -71,7 +73,7 @@ async def migrate(database: Database) -> list[str]:
     Two processes that do so at once take turns.
 
     Raises:
-        SettingsError: the default file's directory cannot be made.
+        SettingsError: the default file's directory cannot be made, or it is another program's.
         DatabaseUnavailable: it is away, or locked for longer than 10 s.
     """
     database.make_directory()
@@ -92,22 +94,31 @@ async def is_behind(database: Database) -> bool:
     """Whether the schema is older than this version, or there is none yet; changes nothing.
 
     Raises:
+        SettingsError: it is another program's.
         DatabaseUnavailable: the database is away.
     """
     async with database.reading() as connection:
-        found = await _version(connection)
+        found = await _version(database, connection)
     # A version that is not known here is a later one's: an older process may go on beside it.
     return found is None or found in REVISIONS[:-1]
 
 
-async def _version(connection: AsyncConnection) -> str | None:
-    def has_table(sync: Connection) -> bool:
-        return inspect(sync).has_table("alembic_version")
+async def _version(database: Database, connection: AsyncConnection) -> str | None:
+    def has_tables(sync: Connection, names: Iterable[str]) -> bool:
+        return all(map(inspect(sync).has_table, names))
 
-    if not await connection.run_sync(has_table):
+    if not await connection.run_sync(has_tables, ["alembic_version"]):
         return None
     found = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
-    return None if found is None else str(found)
+    if found is None or found in REVISIONS:
+        return None if found is None else str(found)
+    # A later version's has all of them. Alembic calls its own table the same in every program.
+    if not await connection.run_sync(has_tables, metadata.tables):
+        raise SettingsError(
+            f"the database {database.name} is another program's, whose migrations it notes: give"
+            " Rejoin one of its own by REJOIN_DATABASE_URL"
+        )
+    return str(found)
 
 
 async def _migrate(database: Database) -> list[str]:
@@ -116,7 +127,7 @@ async def _migrate(database: Database) -> list[str]:
     async with database.writing(seconds=_MIGRATE_SECONDS) as connection:
         if not database.is_sqlite:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        found = await _version(connection)
+        found = await _version(database, connection)
         if found is not None and found not in REVISIONS:
             return []
         done = REVISIONS.index(found) + 1 if found is not None else 0

@@ -71,6 +71,16 @@ async def test_a_wrong_password_is_away_and_is_not_told(own_postgres: PostgresSe
     await database.aclose()
 
 
+async def test_asyncpgs_numbers_may_be_in_the_address(own_postgres: PostgresServer) -> None:
+    numbers = (
+        "statement_cache_size=0&max_cached_statement_lifetime=0&max_cacheable_statement_size=0"
+    )
+    database = Database(f"{own_postgres.url()}?{numbers}&prepared_statement_cache_size=0")
+    await schema.migrate(database)
+    await works(database)
+    await database.aclose()
+
+
 async def test_a_database_without_its_tables_is_away(empty_database: Database) -> None:
     await refused(empty_database)
 

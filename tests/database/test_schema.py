@@ -13,9 +13,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from rejoin.client.commands import database_check
 from rejoin.shared.db import schema, tables
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import DatabaseUnavailable, SettingsError
+from rejoin.shared.redis_check import Grade
 from rejoin.shared.settings import Settings
 from tests.support.redis_server import RedisServer
 
@@ -120,6 +122,20 @@ async def test_a_database_at_an_earlier_version_is_behind_and_at_a_later_one_is_
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "next"))
     with pytest.raises(SettingsError, match="rejoin migrate"):
         await schema.prepare(database)
+
+
+async def test_a_database_whose_migrations_are_another_programs_is_refused(
+    empty_url: str, empty_database: Database
+) -> None:
+    async with empty_database.writing() as connection:
+        await connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+        await connection.execute(text("INSERT INTO alembic_version VALUES ('ab12')"))
+    for use in (schema.prepare, schema.migrate):
+        with pytest.raises(SettingsError, match="is another program's"):
+            await use(empty_database)
+    found = await database_check.look(Settings(database_url=empty_url))
+    assert found.grade is Grade.BROKEN
+    assert "is another program's" in found.sentence
 
 
 async def test_what_is_said_of_a_database_holds_no_password(empty_database: Database) -> None:

@@ -205,8 +205,42 @@ def test_a_tool_that_nobody_offered_is_an_error(members: dict[str, object]) -> N
     assert "tool" in str(error)
 
 
-def test_content_that_is_no_text_is_an_error_and_not_lost() -> None:
-    assert error_of([delta(content=[{"type": "text"}])]).code == FailureCode.PROVIDER_PROTOCOL
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text"}],
+        {"type": "text", "text": "a"},
+        [{"type": "thinking", "thinking": "so"}],
+        [{"type": "thinking", "thinking": [{"type": "image"}]}],
+        [{"type": "image_url", "image_url": "x"}],
+        ["a"],
+        [None],
+        7,
+    ],
+)
+def test_content_that_is_no_text_is_an_error_and_not_lost(content: object) -> None:
+    assert error_of([delta(content=content)]).code == FailureCode.PROVIDER_PROTOCOL
+
+
+def test_mistrals_parts_are_its_thoughts_and_its_text() -> None:
+    def part(text: str) -> dict[str, object]:
+        return {"type": "text", "text": text}
+
+    source = {"type": "reference", "reference_ids": [1]}
+    thought = {"type": "thinking", "thinking": [part("so"), source, part("")]}
+    said = [
+        delta(content=[thought]),
+        delta(content=[{**thought, "closed": True}, part("There"), source, part("")]),
+        delta(content=" it is."),
+        FINISH,
+    ]
+    assert read(said) == [
+        ReasoningChunk("so"),
+        ReasoningChunk("so"),
+        TextChunk("There"),
+        TextChunk(" it is."),
+        STOP,
+    ]
 
 
 def test_a_finish_reason_said_twice_is_one_end() -> None:

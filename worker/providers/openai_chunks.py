@@ -15,6 +15,7 @@ from rejoin.worker.providers.base import (
     WorkingChunk,
 )
 from rejoin.worker.providers.chunk_json import NoChunk, parse_object, unasked_tool
+from rejoin.worker.providers.openai_parts import read_parts
 from rejoin.worker.providers.openai_reasoning import ReasoningDetails
 from rejoin.worker.providers.openai_tool_calls import ToolCalls
 from rejoin.worker.providers.openai_usage import read_usage
@@ -94,11 +95,9 @@ class Completion(StreamReader):
             # A refusal is what the model answers; how it ended is the finish reason's to say, which
             # is "stop" for one in place of an answer that was to fit a schema.
             self._refused = self._refused or bool(delta.get("refusal"))
-            for text in (delta.get("content"), delta.get("refusal")):
-                if text:
-                    if not isinstance(text, str):
-                        raise NoChunk
-                    chunks.append(TextChunk(text))
+            for said in (delta.get("content"), delta.get("refusal")):
+                if said:
+                    chunks += [TextChunk(said)] if isinstance(said, str) else read_parts(said)
             if (called := delta.get("tool_calls")) or delta.get("function_call"):
                 before = self._calls.chars if self._calls else 0
                 self._call(called)

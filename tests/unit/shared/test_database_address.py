@@ -41,6 +41,11 @@ def test_libpqs_sslmode_is_told_as_asyncpgs() -> None:
         Database(f"{SERVER}/rejoin?sslmode=require")
 
 
+def test_a_number_that_is_none_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"statement_cache_size is a number$"):
+        Database(f"{SERVER}/rejoin?statement_cache_size=none")
+
+
 async def test_doctor_says_what_is_wrong_with_the_address() -> None:
     settings = Settings(database_url=f"{SERVER}/rejoin?sslmode=require")
     found = await database_check.look(settings)
