@@ -13,7 +13,7 @@ from rejoin.api.fallbacks import with_fallbacks
 from rejoin.api.offer import Accepted, Offer, WaitingFor
 from rejoin.api.origin import Origin, origin_of
 from rejoin.api.storing import store, take_turn
-from rejoin.shared import accepting, idempotency, queue, record
+from rejoin.shared import accepting, deleted, idempotency, queue, record
 from rejoin.shared.errors import BadRequest, Busy, Conflict, NotFound, OverLimit, Unavailable
 from rejoin.shared.idempotency import Reserved, Use
 from rejoin.shared.ids import new_message_id
@@ -119,8 +119,8 @@ async def _finish(
 ) -> Accepted | None:
     """See that the key's message is accepted; None where it never was and may not be now.
 
-    An ended message is not queued again. A record that is gone either never was, or lived and
-    ended longer than a log's life ago: only before that is it safe to say which.
+    An ended message is not queued again. A record that is gone never was, or lived and ended
+    longer than a log's life ago: then the database has it, unless its conversation was deleted.
     """
     use, waiting_for = held.use, _waiting_for(held.waiting_for)
     if not held.accepted:
@@ -128,7 +128,7 @@ async def _finish(
         if found is not None:
             if found.status is Status.QUEUED:
                 waiting_for = await take_turn(context, offer, found, use)
-        elif held.age_ms >= context.settings.log_ttl_seconds * 1000:
+        elif held.age_ms >= context.settings.log_ttl_seconds * 1000 and await _was(context, use):
             return Accepted(use.message_id, use.conversation_id, again=True)
         elif origin is not None and held.age_ms < accepting.WITHIN_MS:
             waiting_for = await store(context, offer, origin, use)
@@ -136,6 +136,13 @@ async def _finish(
             return None
         await idempotency.confirm(context.redis, name, use, waiting_for=_told(waiting_for))
     return Accepted(use.message_id, use.conversation_id, True, waiting_for)
+
+
+async def _was(context: Context, use: Use) -> bool:
+    """Whether a message that Redis does not know was accepted once: saved, or deleted since."""
+    if (await deleted.look(context.redis, use.conversation_id)).deleted:
+        return True
+    return await context.history.message(use.message_id) is not None
 
 
 def _told(waiting_for: WaitingFor | None) -> str:

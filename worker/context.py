@@ -160,11 +160,11 @@ def turns_of(path: Sequence[StoredMessage], model: str, *, sees: bool | None = N
     provider = model.partition("/")[0]
     turns: list[Turn] = []
     for message in path:
-        if message.role == "assistant":
-            turns += turns_of_steps(steps_of(message), provider)
-        elif message.content is not None:
+        if message.content is not None:  # sent with a request, an assistant's turn too
             taken = without_lacks(message.content, model, sees=sees)
             turns.append(Turn(message.role, taken))
+        elif message.role == "assistant":
+            turns += turns_of_steps(steps_of(message), provider)
     return turns
 
 

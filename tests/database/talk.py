@@ -41,6 +41,11 @@ class Talk:
         own = [StoredTurn("user", text, new_message_id())]
         return await self._post(StoredRequest(SCRIPT, own, parent_id=parent_id, beside=beside))
 
+    async def ask_after(self, *brought: tuple[str, str]) -> str:
+        """Post a message whose request brings turns of its own, (role, text) each; its id."""
+        own = [StoredTurn(role, text, new_message_id()) for role, text in brought]
+        return await self._post(StoredRequest(SCRIPT, own))
+
     async def _post(self, request: StoredRequest) -> str:
         new = new_record(None, self.id, model=SCRIPT)
         indexed_at = await queue.index(self.redis, new.message_id, most_due=1000)

@@ -70,6 +70,22 @@ async def test_a_later_message_brings_what_only_the_database_has(talk: Talk) -> 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("gone", [True, False])
+async def test_an_answer_that_a_request_brought_is_shown_to_later_messages(
+    talk: Talk, gone: bool
+) -> None:
+    provider = ScriptedProvider(answer("fine"))
+    brought = [("user", "who are you?"), ("assistant", "a poet"), ("user", "how are you?")]
+    async with worker_on(talk.url, provider, database_url=talk.database_url):
+        first = await talk.ask_after(*brought)
+        await until_ended(talk.redis, first)
+        if gone:
+            await talk.saved(gone=[first])
+        await until_ended(talk.redis, await talk.ask("and now?", first))
+    assert shown(provider.calls[0]) == brought
+    assert shown(provider.calls[1]) == [*brought, ("assistant", "fine"), ("user", "and now?")]
+
+
 @pytest.mark.usefixtures("no_saver")
 async def test_what_is_not_saved_yet_is_read_from_its_log(talk: Talk) -> None:
     provider = ScriptedProvider(answer("fine"))

@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from rejoin.api import accept
 from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
+from rejoin.api.history import KnownMessage, NoHistory
 from rejoin.api.offer import Accepted, Offer, WaitingFor
-from rejoin.shared import idempotency, keys, queue, record, scripts, turns
+from rejoin.shared import deleted, idempotency, keys, queue, record, scripts, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict, OverLimit, Unavailable
 from rejoin.shared.ids import is_message_id
@@ -289,15 +290,59 @@ async def test_a_key_that_led_to_nothing_for_long_names_a_new_message(context: C
     await assert_one(context.redis, made[0])
 
 
-async def test_a_key_older_than_a_log_gives_the_first_answer_and_queues_nothing(
-    context: Context,
-) -> None:
+class Kept(NoHistory):
+    """A history that has one message."""
+
+    def __init__(self, message_id: str) -> None:
+        self._id = message_id
+
+    async def message(self, message_id: str) -> KnownMessage | None:
+        """Know the one."""
+        known = KnownMessage(CONVERSATION, "local", "assistant", None, "demo/echo")
+        return known if message_id == self._id else None
+
+
+async def outlived(context: Context) -> str:
+    """Accept a message without noting it at its key, and let its log's life pass; its id."""
     await crash(context, "confirm", sent=False)
     (message_id,) = await queued(context.redis)
     await context.redis.delete(keys.QUEUE, keys.record(message_id), keys.request(message_id))
     await set_age(context.redis, context.settings.log_ttl_seconds + 1)
+    return message_id
+
+
+async def test_a_key_older_than_a_log_gives_the_first_answer_and_queues_nothing(
+    context: Context,
+) -> None:
+    message_id = await outlived(context)
+    saved = replace(context, history=Kept(message_id))
+    assert (await accept.accept(saved, KEYED)).message_id == message_id
+    assert await queued(context.redis) == []
+
+
+async def test_a_key_whose_message_was_deleted_since_gives_the_first_answer_and_queues_nothing(
+    context: Context,
+) -> None:
+    message_id = await outlived(context)
+    held = await idempotency.find(context.redis, NAME)
+    assert held is not None
+    await deleted.mark(context.redis, held.use.conversation_id, "local", life_seconds=60)
     assert (await accept.accept(context, KEYED)).message_id == message_id
     assert await queued(context.redis) == []
+
+
+@pytest.mark.parametrize("step", ["index", "place", "accept"])
+async def test_a_key_older_than_a_log_that_led_to_nothing_names_a_new_message(
+    context: Context, step: str
+) -> None:
+    await crash(context, step, sent=False)
+    held = await idempotency.find(context.redis, NAME)
+    await set_age(context.redis, context.settings.log_ttl_seconds + 1)
+    made = await accept.accept(context, KEYED)
+    assert held is not None
+    assert made.message_id != held.use.message_id
+    assert await recorded(context.redis) == [keys.record(made.message_id)]
+    assert await queued(context.redis) == [made.message_id]
 
 
 async def test_a_full_queue_refuses_and_forgets_the_key(context: Context) -> None:

@@ -203,3 +203,8 @@ def test_a_user_turn_keeps_its_parts() -> None:
     parts = (TextPart("what is this?"), ImagePart("https://example.org/a.png"))
     asked = StoredMessage("m", "c", "", None, "user", 0, content=parts)
     assert turns_of([asked], "a/x") == [Turn("user", parts)]
+
+
+def test_an_answer_that_a_request_brought_is_shown_as_it_was_sent() -> None:
+    brought = StoredMessage("m", "c", "", None, "assistant", 0, content="I said so")
+    assert turns_of([brought], "a/x") == [Turn("assistant", "I said so")]
