@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from rejoin.shared.events import dumps
@@ -58,15 +58,12 @@ def chars_of(call: CallState) -> int:
     return len(call.name) + len(dumps(call.arguments))
 
 
-def _is_deep(value: object) -> bool:
-    level = [value]
+def _is_deep(arguments: Mapping[str, object]) -> bool:
+    level: list[Collection[object]] = [arguments.values()]
     for _ in range(_DEEPEST):
-        level = [
-            inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one)
-            if isinstance(inner, dict | list)
-        ]
+        inner = [value for values in level for value in values]
+        level = [value.values() for value in inner if isinstance(value, dict)]
+        level += [value for value in inner if isinstance(value, list)]
         if not level:
             return False
     return True
