@@ -22,6 +22,7 @@ from rejoin.shared import content
 IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 FILE_TYPES: Final = ("application/pdf", "text/plain", "text/markdown", "text/csv", "text/html")
 
+_MANY: Final = 1000
 _LONGEST_URL: Final = 8192  # of an https URL; signed ones are long
 _UTF8: Final = frozenset({"", "charset=utf-8", "charset=us-ascii"})
 _PRINTED: Final = re.compile(r"[!-~]+")
@@ -156,6 +157,10 @@ _AnyPart = Annotated[
 ]
 _Parts = Annotated[list[_AnyPart], Field(min_length=1)]
 _PARTS: Final[TypeAdapter[list[_AnyPart]]] = TypeAdapter(_Parts)
+# Each error costs more than a part: of so many that are wrong the first is told.
+_MANY_PARTS: Final[TypeAdapter[list[_AnyPart]]] = TypeAdapter(
+    Annotated[list[_AnyPart], Field(fail_fast=True)]
+)
 
 
 def _content(value: object) -> content.Content:
@@ -163,7 +168,8 @@ def _content(value: object) -> content.Content:
         return value
     if not isinstance(value, list):
         raise _wrong("content is a string, or a list of parts")
-    return tuple(_shared(part) for part in _PARTS.validate_python(value))
+    parts = _PARTS if len(value) <= _MANY else _MANY_PARTS
+    return tuple(_shared(part) for part in parts.validate_python(value))
 
 
 def _shared(part: TextPart | ImagePart | FilePart) -> content.Part:

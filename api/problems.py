@@ -29,6 +29,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
 _WORDS: Final = {"extra_forbidden": "there is no such field"}
 _MOST_ERRORS: Final = 20
+_MOST_LISTED: Final = 1000  # pydantic lists all or none, 6 µs each
 _LONGEST_NAME: Final = 100  # of a field's name, which is the caller's own text
 
 Location = Sequence[str | int]
@@ -117,6 +118,9 @@ def _bad_request(error: BadRequest) -> Response:
 
 
 def _bad_body(error: ValidationError) -> Response:
+    if (count := error.error_count()) > _MOST_LISTED:
+        mend = f"it is wrong in {count} places, too many to name"
+        return problem(422, f"the body: {mend}", errors=[((), mend)])
     found = error.errors(include_url=False, include_context=False, include_input=False)
     errors: list[tuple[Location, str]] = [
         (item["loc"], _WORDS.get(item["type"], item["msg"])) for item in found

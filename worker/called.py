@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from rejoin.shared.events import dumps
@@ -13,6 +13,7 @@ from rejoin.worker.providers.base import ToolCallChunk
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MOST_NAME_CHARS: Final = 200
 _MOST_SHOWN_CHARS: Final = 200
+_DEEPEST: Final = 500  # levels: a request holds them below its own, and Python counts a thousand
 
 
 class CallNames:
@@ -31,6 +32,8 @@ class CallNames:
         arguments, unfit = dict(call.arguments), None
         if chunk.broken is not None:
             arguments, unfit = {}, _unfit(chunk.broken)
+        elif _is_deep(arguments):
+            arguments, unfit = {}, f"the arguments are nested deeper than {_DEEPEST} levels"
         else:
             try:
                 dumps(arguments).encode()
@@ -53,6 +56,17 @@ def told_of(call: CallState) -> dict[str, object]:
 def chars_of(call: CallState) -> int:
     """How many characters it counts as, where tokens have to be guessed."""
     return len(call.name) + len(dumps(call.arguments))
+
+
+def _is_deep(arguments: Mapping[str, object]) -> bool:
+    level: list[Collection[object]] = [arguments.values()]
+    for _ in range(_DEEPEST):
+        inner = [value for values in level for value in values]
+        level = [value.values() for value in inner if isinstance(value, dict)]
+        level += [value for value in inner if isinstance(value, list)]
+        if not level:
+            return False
+    return True
 
 
 def _unfit(said: str) -> str:

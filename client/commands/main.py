@@ -27,7 +27,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RejoinError as error:
-            said = "; ".join(str(error).splitlines())
+            # Here: `rejoin api` needs none of it. A server's words may hold anything.
+            from rejoin.client.commands.printing import printable
+
+            said = printable("; ".join(str(error).splitlines()))
             click.echo(f"rejoin: {said}", err=True)
             ctx.exit(2 if isinstance(error, SettingsError | BadRequest) else 1)
 

@@ -229,6 +229,8 @@ def database_or_away() -> Iterator[None]:
     """
     try:
         yield
+    except OverflowError as error:  # an integer that SQLite has no column for; it comes as it is
+        raise DatabaseRefused(f"the database refused a row: {error}") from error
     except (DataError, IntegrityError) as error:
         raise DatabaseRefused(f"the database refused a row: {_first_line(error)}") from error
     except _AWAY as error:

@@ -243,3 +243,10 @@ async def test_savers_of_the_same_conversations_do_not_wait_for_each_other(
     await asyncio.gather(*(save(database, batch[::step]) for step in [1, -1] * 10))
     for message in batch[::7]:
         assert await saved(database, message) == message
+
+
+async def test_an_answer_whose_numbers_no_column_holds_is_refused(database: Database) -> None:
+    message = replace(whole(new_message_id()), usage=USAGE._replace(input_tokens=10**30))
+    with pytest.raises(DatabaseRefused):
+        await save(database, [message])
+    assert await saved(database, message) is None

@@ -384,3 +384,32 @@ def test_halves_of_a_surrogate_pair_are_passed_on() -> None:
 
 def test_an_event_without_an_end_is_refused_before_it_fills_the_memory() -> None:
     assert "more than" in str(error_of([b"data: ", *([b"x" * 1_000_000] * 20)]))
+
+
+@pytest.mark.parametrize("index", [[], {}])
+def test_a_block_whose_index_is_none_is_no_part_of_a_message(index: object) -> None:
+    block = {"type": "text", "text": ""}
+    opened = event("content_block_start", index=index, content_block=block)
+    assert error_of([begin(), opened]).code is FailureCode.PROVIDER_PROTOCOL
+
+
+def test_blocks_without_an_end_are_refused() -> None:
+    block = {"type": "redacted_thinking", "data": "x"}
+    pieces = (
+        event("content_block_start", index=at, content_block=block) for at in itertools.count()
+    )
+    assert error_of(itertools.chain([begin()], pieces)).code is FailureCode.PROVIDER_PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        event("ping", padding="x" * 100_000),
+        delta(type="citations_delta", citation={"cited_text": "x" * 100_000}),
+    ],
+)
+def test_what_says_nothing_has_a_bound(piece: bytes) -> None:
+    opened = open_block(type="text", text="")
+    pieces = itertools.chain([begin(), opened], itertools.repeat(piece, 1000))
+    assert error_of(pieces).code is FailureCode.PROVIDER_PROTOCOL
+    assert "says nothing" in str(error_of([begin(), opened, *[piece] * 1000]))

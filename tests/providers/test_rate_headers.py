@@ -85,3 +85,10 @@ def test_what_cannot_be_read_is_not_said(rubbish: str) -> None:
 def test_a_limit_of_nothing_is_none() -> None:
     limits = said(x_ratelimit_limit_requests="0", x_ratelimit_remaining_requests="0")
     assert limits == RateLimits(Limit(None, 0, None))
+
+
+@pytest.mark.parametrize("reset", ["9" * 400 + "d", "1e300", "9" * 30])
+def test_a_reset_that_lies_beyond_all_days_is_a_year_at_most(reset: str) -> None:
+    limits = said(x_ratelimit_remaining_requests="0", x_ratelimit_reset_requests=reset)
+    assert limits is not None
+    assert limits.requests.reset_seconds == 366 * 86_400

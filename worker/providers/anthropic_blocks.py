@@ -1,7 +1,7 @@
 """One content block of a streamed message: its deltas become chunks, its whole is kept."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rejoin.shared.events import dumps
@@ -62,7 +62,7 @@ class Block:
             return 0
         return len(str(self.start.get("text") or "")) + sum(map(len, self.text))
 
-    def begin(self) -> Iterable[Chunk]:
+    def begin(self) -> Sequence[Chunk]:
         """Give what its start holds, which is nothing as a rule.
 
         Raises:
@@ -77,7 +77,7 @@ class Block:
                 return (ReasoningChunk(text),)
         return ()
 
-    def feed(self, delta: Mapping[str, object]) -> Iterable[Chunk]:
+    def feed(self, delta: Mapping[str, object]) -> Sequence[Chunk]:
         """Give what a delta says; one of an unknown type says nothing.
 
         Raises:
@@ -107,7 +107,7 @@ class Block:
         given = self.start.get("input") or "".join(self.arguments).strip()
         return self.is_call and not given
 
-    def end(self, *, cut: bool = False) -> Iterable[Chunk]:
+    def end(self, *, cut: bool = False) -> Sequence[Chunk]:
         """Give what only the whole block is: its thinking with the signature, or its call.
 
         `cut`: it is the answer's last, and that was cut off.
@@ -133,7 +133,7 @@ class Block:
             whole["input"] = self._input() or {}
         return whole
 
-    def _feed_arguments(self, text: str) -> Iterable[Chunk]:
+    def _feed_arguments(self, text: str) -> Sequence[Chunk]:
         self.arguments.append(text)
         self.arguments_chars += len(text)
         if self.arguments_chars > MAX_EVENT_BYTES:  # as one event, so many of them

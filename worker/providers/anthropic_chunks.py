@@ -30,6 +30,10 @@ _COUNTS: Final = (
 )
 
 
+_MOST_BLOCKS: Final = 10_000
+_MOST_SILENT_BYTES: Final = 64 * 1024 * 1024
+
+
 class MessageStream(StreamReader):
     """One call's answer, from the body's bytes to chunks.
 
@@ -60,6 +64,7 @@ class MessageStream(StreamReader):
         self._held: Block | None = None
         self._counts: dict[str, int] = {}
         self._stop_reason = ""
+        self._silent_bytes = 0
 
     @property
     def paused(self) -> bool:
@@ -81,18 +86,25 @@ class MessageStream(StreamReader):
         for payload in events:
             if self.ended:
                 return
-            if payload:
-                yield from self._read_object(parse_object(payload))
+            if not payload:
+                continue
+            chunks = self._read_object(parse_object(payload))
+            if not chunks:
+                self._bound(len(payload))
+            yield from chunks
 
-    def _read_object(self, event: Mapping[str, object]) -> Iterable[Chunk]:
+    def _bound(self, size: int) -> None:
+        """Bound what says nothing by itself, much of which is kept; the rest has bounds."""
+        self._silent_bytes += size
+        if self._silent_bytes > _MOST_SILENT_BYTES:
+            raise error_objects.protocol("an answer without an end that says nothing")
+
+    def _read_object(self, event: Mapping[str, object]) -> Sequence[Chunk]:
         match event.get("type"):
             case "content_block_delta":
                 return self._block(event).feed(_member(event, "delta"))
             case "content_block_start":
-                block = Block(_member(event, "content_block"), self._offered)
-                self._open[event.get("index")] = block
-                self._blocks.append(block)
-                return [*self._release(), *block.begin()]
+                return self._begin(event)
             case "content_block_stop":
                 return self._close(event)
             case "message_start":
@@ -110,6 +122,17 @@ class MessageStream(StreamReader):
                     raise error_objects.from_body(error, self._secrets)
                 raise NoChunk
         return ()  # a ping, or an event of a later version of the API
+
+    def _begin(self, event: Mapping[str, object]) -> list[Chunk]:
+        index = event.get("index")
+        if isinstance(index, list | dict):
+            raise NoChunk
+        if len(self._blocks) >= _MOST_BLOCKS:
+            raise error_objects.protocol(f"an answer of more than {_MOST_BLOCKS} blocks")
+        block = Block(_member(event, "content_block"), self._offered)
+        self._open[index] = block
+        self._blocks.append(block)
+        return [*self._release(), *block.begin()]
 
     def _block(self, event: Mapping[str, object]) -> Block:
         try:

@@ -1,10 +1,13 @@
 """Reads the JSON of one streamed event: the object, its numbers of tokens."""
 
 import json
-import math
+from typing import Final
 
 from rejoin.shared.errors import ProviderError
 from rejoin.worker.providers import error_objects
+
+# Of one call; sums of it are far from what a database's integers hold.
+_MOST_TOKENS: Final = 10**12
 
 
 class NoChunk(ValueError):
@@ -27,10 +30,10 @@ def parse_object(payload: bytes) -> dict[str, object]:
 
 
 def count(value: object) -> int:
-    """Return a number of tokens; 0 for anything that is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a number of tokens; 0 for anything that is none, as what no call could use is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return max(0, int(value))
+    return int(value) if 0 <= value <= _MOST_TOKENS else 0
 
 
 def unasked_tool() -> ProviderError:

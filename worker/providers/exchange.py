@@ -2,7 +2,7 @@
 
 from asyncio import timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 import httpx2
@@ -16,11 +16,47 @@ from rejoin.worker.providers.rate_headers import rate_limits
 CONNECT_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 0.1
 _MAX_OTHER_BYTES: Final = 65_536  # read of an answer that is no stream, for its error
+_MAX_WHOLE_BYTES: Final = 16 * 1024 * 1024  # of an answer that is read whole, a list of models
 
 # No deadline but for connecting: the step owns the others. No bound on connections either: the
 # worker's max_jobs is one, and a second here would only queue in silence.
 WAITS: Final = httpx2.Timeout(None, connect=CONNECT_SECONDS)
 LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+
+
+async def bounded(response: httpx2.Response) -> None:
+    """Read an answer that is read whole anyway, to a bound; a hook of the HTTP client.
+
+    The SDKs read errors, lists and redirections to their end, which need not come. An error is cut
+    off there: its beginning says what it is, and so does one whose connection broke.
+
+    Raises:
+        httpx2.DecodingError: it is too long, or compressed more than once, which a few bytes may
+            be to last for hours.
+    """
+    encodings = response.headers.get("content-encoding", "")
+    if "," in encodings:
+        raise httpx2.DecodingError(f"compressed more than once: {encodings[:100]}")
+    failed = response.status_code >= httpx2.codes.MULTIPLE_CHOICES
+    json = "json" in response.headers.get("content-type", "")
+    if not failed and not json and response.request.method != "GET":
+        return
+    # A second response of the same stream, for the first is yet to be read by the SDK.
+    shown = httpx2.Response(response.status_code, headers=response.headers, stream=response.stream)
+    read, most = bytearray(), _MAX_OTHER_BYTES if failed else _MAX_WHOLE_BYTES
+    with suppress(httpx2.TransportError) if failed else nullcontext():
+        async with aclosing(shown), aclosing(shown.aiter_bytes()) as body:
+            async for received in body:
+                read += received
+                if len(read) > most:
+                    break
+    if not failed and len(read) > most:
+        raise httpx2.DecodingError(f"an answer of more than {most} bytes")
+    response.headers.pop("content-encoding", None)
+    response.stream = httpx2.ByteStream(bytes(read[:most]))
+
+
+HOOKS: Final = {"response": [bounded]}
 
 
 class Reader(Protocol):

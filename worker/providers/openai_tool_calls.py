@@ -21,6 +21,12 @@ class _Call:
     name: str = ""
     pieces: list[str] = field(default_factory=list)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all its arguments; what ends otherwise is not put together to see."""
+        last = self.pieces[-1].rstrip() if self.pieces else "…"
+        return last[-1:] in ("", "}") and self.arguments() is not None
+
     def arguments(self) -> dict[str, object] | None:
         """The arguments, {} where there are none; None where they are no JSON object."""
         said = "".join(self.pieces)
@@ -126,7 +132,7 @@ def _begins(known: _Call, call_id: str, name: str, arguments: str) -> bool:
     if not name or not known.name:
         return False
     # Without ids: another tool, or the same one again, whole, after a call that is whole.
-    return name != known.name or bool(arguments and known.pieces and known.arguments() is not None)
+    return name != known.name or bool(arguments and known.is_whole)
 
 
 def _text(value: object) -> str:

@@ -1,11 +1,13 @@
 """Reads the `usage` of a chat completion: tokens, and what the provider says it costs."""
 
-import math
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
 from rejoin.worker.providers.base import UsageChunk
 from rejoin.worker.providers.chunk_json import count
+
+_MOST_DOLLARS: Final = 10**9  # of one call: more is no price
 
 
 def read_usage(usage: object) -> UsageChunk | None:
@@ -42,4 +44,4 @@ def _money(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # By its text: 0.00014 means that, not the float next to it.
-    return Decimal(str(value)) if math.isfinite(value) and value >= 0 else None
+    return Decimal(str(value)) if 0 <= value <= _MOST_DOLLARS else None

@@ -17,6 +17,7 @@ _PARTS: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
 _DURATION: Final = re.compile(rf"(?:{_PARTS.pattern})+")
 _SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_DIGITS: Final = 15
+_MOST_RESET_SECONDS: Final = 366 * 86_400.0
 _EPOCH_MS_FROM: Final = 1e11  # a smaller number is seconds: since the epoch, or to go
 _EPOCH_FROM: Final = 1e9
 _NOTHING: Final = Limit()
@@ -72,7 +73,12 @@ def _count(text: str) -> int | None:
 
 
 def _reset(text: str) -> float | None:
-    """Seconds from now, from a duration, a number or a time (RFC 3339); never negative."""
+    """Seconds from now, from a duration, a number or a time (RFC 3339): from 0 to a year."""
+    seconds = _seconds(text)
+    return None if seconds is None else min(max(0.0, seconds), _MOST_RESET_SECONDS)
+
+
+def _seconds(text: str) -> float | None:
     if _DURATION.fullmatch(text):
         return sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(text))
     try:
@@ -84,7 +90,7 @@ def _reset(text: str) -> float | None:
     if number >= _EPOCH_FROM:
         number = number / 1000 if number >= _EPOCH_MS_FROM else number
         number -= datetime.now(UTC).timestamp()
-    return max(0.0, number)
+    return number
 
 
 def _until(text: str) -> float | None:
@@ -93,4 +99,4 @@ def _until(text: str) -> float | None:
     except ValueError:
         return None
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+    return (aware - datetime.now(UTC)).total_seconds()

@@ -98,3 +98,14 @@ def test_a_body_that_was_not_read_gets_an_answer_that_lingers() -> None:
     for status in (408, 413):
         assert isinstance(problems.response(BadRequest("x", status=status)), UnreadResponse)
     assert not isinstance(problems.response(BadRequest("x")), UnreadResponse)
+
+
+def test_a_body_that_is_wrong_in_thousands_of_places_names_none_of_them() -> None:
+    class Body(BaseModel):
+        numbers: list[int]
+
+    with pytest.raises(ValidationError) as raised:
+        Body.model_validate({"numbers": ["x"] * 5000})
+    found = members(problems.response(raised.value))
+    assert found["status"] == 422
+    assert found["errors"] == [{"loc": [], "msg": "it is wrong in 5000 places, too many to name"}]
