@@ -13,6 +13,8 @@ export class Tail {
   #source = null;
   #last = null; // the last event's id: where a new EventSource goes on
   #failures = 0;
+  #gapAt = null; // the last `reset` whose event was not here
+  #gaps = 0; // how often in a row
   #timer = 0;
   #closed = false;
 
@@ -31,10 +33,18 @@ export class Tail {
     this.#source?.close();
   }
 
-  // Comes back without a position: what a gap asks for.
+  // Comes back without a position: what a gap asks for. In no haste where that has not filled it.
   startOver() {
     this.#source?.close();
+    this.#source = null;
+    this.#gaps = this.#last === this.#gapAt ? this.#gaps + 1 : 0;
+    this.#gapAt = this.#last;
     this.#last = null;
+    if (this.#gaps > 0) {
+      this.#heard.state("reconnecting");
+      this.#wait(this.#gaps);
+      return;
+    }
     this.#heard.state("connecting");
     this.#open();
   }
@@ -80,10 +90,14 @@ export class Tail {
     this.#heard.state("reconnecting");
     if (source.readyState === EventSource.CLOSED) {
       // A proxy's 502, say: the browser does not come back by itself.
-      const most = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT);
+      this.#wait(this.#failures);
       this.#failures += 1;
-      this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
     }
+  }
+
+  #wait(failures) {
+    const most = Math.min(FIRST_WAIT * 2 ** failures, LONGEST_WAIT);
+    this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
   }
 
   async #again() {
@@ -98,7 +112,8 @@ export class Tail {
   // An EventSource does not tell a 404 from a server that is away.
   async #isGone() {
     try {
-      const response = await fetch(this.#address, { method: "HEAD", cache: "no-store" });
+      const signal = AbortSignal.timeout(LONGEST_WAIT);
+      const response = await fetch(this.#address, { method: "HEAD", cache: "no-store", signal });
       return response.status === 404;
     } catch {
       return false;
