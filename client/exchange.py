@@ -112,6 +112,10 @@ def _checked(base_url: str) -> httpx.URL:
         raise BadRequest(f"{base_url!r} is no address: {error}", field=("base_url",)) from error
     if url.scheme not in ("http", "https") or not url.host:
         raise BadRequest(f"write {base_url!r} as http://HOST:PORT", field=("base_url",))
+    if url.port is not None and not 0 < url.port < 65536:
+        raise BadRequest(f"{base_url!r}: a port is 1 to 65535", field=("base_url",))
+    if url.query or url.fragment:
+        raise BadRequest(f"{base_url!r} has more than an address", field=("base_url",))
     return url
 
 
