@@ -138,7 +138,7 @@ class Tail(AsyncIterator[Event]):
                 continue
             except _Dropped as drop:
                 await self._wait(drop, patience)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 await self._wait(_Dropped(reason, self._retry_seconds), patience)
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from errno import EDQUOT, EFBIG, ENOSPC
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,8 @@ import click
 
 from rejoin.shared.errors import BadRequest, RejoinError, SettingsError
 
+_INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells say it
+_UNWRITABLE: Final = frozenset({ENOSPC, EDQUOT, EFBIG})  # click itself sees to a closed pipe
 _COMMANDS: Final = ("dev", "api", "worker", "chat", "tail", "answer", "migrate", "doctor")
 
 
@@ -34,6 +37,14 @@ class _Commands(click.Group):
             said = "; ".join(str(error).splitlines())
             click.echo(f"rejoin: {said}", err=True)
             ctx.exit(2 if isinstance(error, SettingsError | BadRequest) else 1)
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            click.echo(f"rejoin: the output cannot be written: {error.strerror}", err=True)
+            ctx.exit(1)
 
 
 def _open_closed_streams() -> None:
