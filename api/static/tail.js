@@ -6,6 +6,7 @@ const NAMES = [
 ];
 const FIRST_WAIT = 500; // milliseconds, doubling
 const LONGEST_WAIT = 10_000;
+const QUIET = 45_000; // milliseconds: the server comments every 15 s, which a page is not shown
 
 export class Tail {
   #address;
@@ -16,6 +17,8 @@ export class Tail {
   #gapAt = null; // the last `reset` whose event was not here
   #gaps = 0; // how often in a row
   #timer = 0;
+  #watch = 0;
+  #looked = null; // the last event's id when it was looked after
   #closed = false;
 
   // `address`: the message's own. `heard.event(id, name, data)`: each event once, in order;
@@ -25,11 +28,13 @@ export class Tail {
     this.#heard = heard;
     this.#heard.state("connecting");
     this.#open();
+    this.#watch = setInterval(() => this.#look(), QUIET);
   }
 
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#watch);
     this.#source?.close();
   }
 
@@ -98,6 +103,36 @@ export class Tail {
   #wait(failures) {
     const most = Math.min(FIRST_WAIT * 2 ** failures, LONGEST_WAIT);
     this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
+  }
+
+  // A connection that stalls behind a proxy stays open and says nothing: where there are events that
+  // it does not bring, another one does.
+  async #look() {
+    const [source, last] = [this.#source, this.#last];
+    const quiet = last === this.#looked;
+    this.#looked = last;
+    if (!quiet || !source || source.readyState === EventSource.CLOSED) {
+      return;
+    }
+    const more = await this.#hasMore(last);
+    if (more && source === this.#source && last === this.#last && !this.#closed) {
+      source.close();
+      this.#heard.state("reconnecting");
+      this.#open();
+    }
+  }
+
+  async #hasMore(last) {
+    const query = last === null ? "" : `&last_event_id=${last}`;
+    const headers = { Accept: "application/json" };
+    const signal = AbortSignal.timeout(LONGEST_WAIT);
+    try {
+      const address = `${this.#address}/events?limit=1${query}`;
+      const response = await fetch(address, { headers, cache: "no-store", signal });
+      return response.ok && (await response.json()).events.length > 0;
+    } catch {
+      return false;
+    }
   }
 
   async #again() {

@@ -1,9 +1,12 @@
 """The chat page where the network fails it for long, and where text runs from right to left."""
 
+import asyncio
+
 import pytest
 from playwright.async_api import Page, Request, Route, expect
 
 from tests.clients.browser.test_page import (
+    EVENTS,
     MESSAGE_ID,
     START,
     WORDS,
@@ -93,6 +96,31 @@ async def test_a_gap_that_stays_is_asked_about_without_haste(page: Page, stack: 
     await expect_state(page, "ended")
     assert await answer(page) == "whole"
     assert asked == [""] * 4
+
+
+async def test_a_connection_that_stalls_is_left_for_another(page: Page, stack: Stack) -> None:
+    """A proxy lets the first tail stall after its headers; the browser itself waits for ever."""
+    stalled: list[Route] = []
+
+    async def stall_the_first(route: Route) -> None:
+        if not stalled and "limit" not in route.request.url:
+            stalled.append(route)
+        else:
+            await route.continue_()
+
+    await page.clock.install()
+    await page.route(EVENTS, stall_the_first)
+    await open_page(page, stack.url)
+    await ask(page, "here it is")
+    await expect(page.get_by_label("You wrote")).to_have_text("here it is")
+    conversation = f"{stack.url}/api/conversations/{page.url[-36:]}"
+    async with asyncio.timeout(30):
+        while (await (await page.request.get(conversation)).json())["active_message_id"]:
+            pass  # until the message has ended
+    await page.clock.fast_forward(46_000)
+    await expect_state(page, "ended")
+    assert await answer(page) == "here it is"
+    await stalled[0].abort()
 
 
 async def test_the_keyboard_keeps_its_place_where_a_button_goes_out(
