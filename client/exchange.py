@@ -23,19 +23,22 @@ class Exchange:
     """A pool of connections to the server at `base_url`; whoever opens it calls `aclose`.
 
     Raises:
-        BadRequest: `base_url` is no http(s) address.
+        BadRequest: `base_url` is no http(s) address, or the environment's proxy is none.
     """
 
     def __init__(self, base_url: str, *, patience_seconds: float) -> None:
         self._root = _checked(base_url)
         self._patience_seconds = patience_seconds
-        self.http = httpx.AsyncClient(
-            timeout=_REPLY_SECONDS,
-            # Each tail holds a connection: httpx's own bound of 100 would stall the 101st.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-            # A proxy named in the environment cannot reach this machine's own loopback.
-            trust_env=not is_loopback(self._root.host),
-        )
+        try:
+            self.http = httpx.AsyncClient(
+                timeout=_REPLY_SECONDS,
+                # Each tail holds a connection: httpx's own bound of 100 would stall the 101st.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+                # A proxy named in the environment cannot reach this machine's own loopback.
+                trust_env=not is_loopback(self._root.host),
+            )
+        except (ImportError, ValueError) as error:
+            raise BadRequest(f"the environment's proxy cannot be used: {error}") from error
 
     def url(self, *path: str) -> str:
         """The address of a path below /api; each part is one segment, whatever it holds."""
@@ -75,7 +78,7 @@ class Exchange:
             failure: RejoinError
             try:
                 response = await self.http.send(request)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 reason = str(error) or type(error).__name__
                 failure = Unreachable(f"no Rejoin server answers at {self._root}: {reason}")
                 failure.__cause__ = error
@@ -112,6 +115,10 @@ def _checked(base_url: str) -> httpx.URL:
         raise BadRequest(f"{base_url!r} is no address: {error}", field=("base_url",)) from error
     if url.scheme not in ("http", "https") or not url.host:
         raise BadRequest(f"write {base_url!r} as http://HOST:PORT", field=("base_url",))
+    if url.port is not None and not 0 < url.port < 65536:
+        raise BadRequest(f"{base_url!r}: a port is 1 to 65535", field=("base_url",))
+    if url.query or url.fragment:
+        raise BadRequest(f"{base_url!r} has more than an address", field=("base_url",))
     return url
 
 

@@ -21,7 +21,7 @@ POSITION_UNKNOWN: Final = "position_unknown"
 _SILENCE_SECONDS: Final = 45.0
 _TIMEOUT: Final = httpx.Timeout(connect=5, read=_SILENCE_SECONDS, write=10, pool=10)
 _LONGEST_RETRY_SECONDS: Final = 3600.0
-_MOST_HOLES: Final = 2  # in a row at one place: the log itself has the hole
+_MOST_HOLES: Final = 2  # in a row at one place, holes or gaps: the log itself has it
 
 OnDrop = Callable[[str, float], None]
 
@@ -82,6 +82,8 @@ class Tail(AsyncIterator[Event]):
         self._retry_seconds = 1.0
         self._from_start = False
         self._holes = 0
+        self._gap_at: EventId | None = None
+        self._gaps = 0
         self._backoff = Backoff()
         self._events = self._run()
 
@@ -91,7 +93,11 @@ class Tail(AsyncIterator[Event]):
         return self._last
 
     def start_over(self) -> None:
-        """Come back without a position: what a `reset` asks of a client with a gap."""
+        """Come back without a position: what a `reset` asks of a client with a gap.
+
+        Asked at the same event again and again, iterating raises UnexpectedReply: a log read from
+        its start lacks what that `reset` names, and would be read for ever.
+        """
         self._from_start = True
 
     async def __anext__(self) -> Event:
@@ -128,13 +134,20 @@ class Tail(AsyncIterator[Event]):
                             break
                     else:
                         return
-                self._last, self._from_start = None, False
+                self._begin_again()
                 continue
             except _Dropped as drop:
                 await self._wait(drop, patience)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 await self._wait(_Dropped(reason, self._retry_seconds), patience)
+
+    def _begin_again(self) -> None:
+        self._gaps = self._gaps + 1 if self._last == self._gap_at else 1
+        self._gap_at = self._last
+        if self._gaps > _MOST_HOLES:
+            raise UnexpectedReply(f"{self._url} lacks the event that {self._last} goes back to")
+        self._last, self._from_start = None, False
 
     async def _connection(self) -> AsyncGenerator[Event | None, None]:
         """Yield one connection's events, and None once it is open; return where the log ended.

@@ -36,12 +36,16 @@ let waits = false; // for another message of its conversation
 let remarked = false; // the state line says so, or more
 
 function showState(name, more = "") {
+  const focused = document.activeElement;
   at("state").dataset.state = name;
   at("state").textContent = more ? `${STATES[name]}: ${more}` : STATES[name];
   const running = ["connecting", "live", "reconnecting"].includes(name);
   at("stop").disabled = !running;
   at("send").disabled = running || name === "sending";
   at("stop-later").hidden = !running || !message?.open.some((call) => !call.needs);
+  if (["send", "stop", "stop-later"].includes(focused?.id) && (focused.disabled || focused.hidden)) {
+    at("input").focus(); // what is disabled loses the focus, and the keyboard its place
+  }
 }
 
 // "live", and what is waited for.
@@ -122,8 +126,10 @@ async function showConversation(id) {
     });
   } catch (error) {
     if (look === looks) {
-      showState(error.status === 404 ? "lost" : "failed", error.status === 404 ? "" : "not read");
-      showNote(error.status === 404 ? "" : error.message);
+      const lost = error.status === 404;
+      conversationId = lost ? null : id; // what is sent now still goes on in it
+      showState(lost ? "lost" : "failed", lost ? "" : "not read");
+      showNote(lost ? "" : error.message);
     }
   }
 }
@@ -235,6 +241,7 @@ function keepShown() {
 
 async function stop({ currentTarget: button }) {
   button.disabled = true;
+  at("input").focus();
   const id = shownId;
   try {
     await cancel(id, button === at("stop-later"));

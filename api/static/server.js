@@ -2,6 +2,9 @@
 
 const TRIES = 6;
 const FIRST_WAIT = 300; // milliseconds, doubling
+const LONGEST_REPLY = 30_000; // milliseconds; Rejoin itself says 503 within 5 s
+
+let unsent = null; // {text, key} of a message that nobody knows to have arrived
 
 export class Refused extends Error {
   constructor(reason, status = 0) {
@@ -14,7 +17,7 @@ export const addressOf = (id) => new URL(`api/messages/${id}`, document.baseURI)
 
 // Sends a message, into a conversation or (null) a new one, and returns what the server says of it.
 // `tools`: names of those that it may call. The key makes a repeat after a lost reply the same
-// message.
+// message, also where it is the reader who sends it again.
 export async function send(model, input, tools, conversationId) {
   const body = {
     model,
@@ -22,19 +25,34 @@ export async function send(model, input, tools, conversationId) {
     tools: tools.length ? tools : undefined,
     conversation_id: conversationId ?? undefined,
   };
-  const request = posted(body, { "Idempotency-Key": key() });
-  return (await ask(new URL("api/messages", document.baseURI), request)).json();
+  const text = JSON.stringify(body);
+  if (unsent?.text !== text) {
+    unsent = { text, key: key() };
+  }
+  const request = posted(body, { "Idempotency-Key": unsent.key });
+  try {
+    const accepted = await ask(new URL("api/messages", document.baseURI), request, { read: json });
+    unsent = null;
+    return accepted;
+  } catch (error) {
+    if (error.status) {
+      unsent = null; // the server has said no
+    }
+    throw error;
+  }
 }
 
 // A conversation with its messages; Refused with status 404 where there is none.
 export async function conversation(id) {
   const address = new URL(`api/conversations/${id}`, document.baseURI);
-  return (await ask(address, { cache: "no-store" })).json();
+  return ask(address, { cache: "no-store" }, { read: json });
 }
 
 // Asks for a cancel, at once or after the present step. One that has ended already needs none.
 export async function cancel(id, afterStep) {
-  await ask(`${addressOf(id)}/cancel`, posted(afterStep ? { mode: "after_step" } : {}), [409]);
+  await ask(`${addressOf(id)}/cancel`, posted(afterStep ? { mode: "after_step" } : {}), {
+    accepted: [409],
+  });
 }
 
 // Answers a call that waits: `{approve}`, `{result}` or `{error}`; the same answer again is one.
@@ -45,8 +63,8 @@ export async function answerTool(id, callId, body) {
 
 // The models whose provider is configured.
 export async function models() {
-  const response = await ask(new URL("api/models", document.baseURI), {});
-  return (await response.json()).models.filter((model) => model.available);
+  const found = await ask(new URL("api/models", document.baseURI), {}, { read: json });
+  return found.models.filter((model) => model.available);
 }
 
 function posted(body, headers = {}) {
@@ -57,16 +75,21 @@ function posted(body, headers = {}) {
   };
 }
 
-async function ask(address, how, accepted = []) {
+const json = (response) => response.json();
+
+// Asks until there is an answer, and returns what `read` makes of it: one that breaks off in
+// mid-body is none. `accepted`: statuses that are as good as a success.
+async function ask(address, how, { accepted = [], read = (response) => response.text() } = {}) {
   let reason = "";
   for (let failures = 0; failures < TRIES; failures += 1) {
     if (failures > 0) {
       await new Promise((resume) => setTimeout(resume, FIRST_WAIT * 2 ** (failures - 1)));
     }
     try {
-      const response = await fetch(address, how);
+      const signal = AbortSignal.timeout(LONGEST_REPLY); // one that stalls is none either
+      const response = await fetch(address, { ...how, signal });
       if (response.ok || accepted.includes(response.status)) {
-        return response;
+        return await read(response);
       }
       reason = await said(response);
       if (![429, 502, 503, 504].includes(response.status)) {
@@ -76,7 +99,8 @@ async function ask(address, how, accepted = []) {
       if (error instanceof Refused) {
         throw error;
       }
-      reason = "the server does not answer";
+      const strange = error instanceof SyntaxError;
+      reason = strange ? "what answers is no Rejoin server" : "the server does not answer";
     }
   }
   throw new Refused(reason);

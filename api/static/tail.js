@@ -6,6 +6,7 @@ const NAMES = [
 ];
 const FIRST_WAIT = 500; // milliseconds, doubling
 const LONGEST_WAIT = 10_000;
+const QUIET = 45_000; // milliseconds: the server comments every 15 s, which a page is not shown
 
 export class Tail {
   #address;
@@ -13,7 +14,11 @@ export class Tail {
   #source = null;
   #last = null; // the last event's id: where a new EventSource goes on
   #failures = 0;
+  #gapAt = null; // the last `reset` whose event was not here
+  #gaps = 0; // how often in a row
   #timer = 0;
+  #watch = 0;
+  #looked = null; // the last event's id when it was looked after
   #closed = false;
 
   // `address`: the message's own. `heard.event(id, name, data)`: each event once, in order;
@@ -23,18 +28,28 @@ export class Tail {
     this.#heard = heard;
     this.#heard.state("connecting");
     this.#open();
+    this.#watch = setInterval(() => this.#look(), QUIET);
   }
 
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#watch);
     this.#source?.close();
   }
 
-  // Comes back without a position: what a gap asks for.
+  // Comes back without a position: what a gap asks for. In no haste where that has not filled it.
   startOver() {
     this.#source?.close();
+    this.#source = null;
+    this.#gaps = this.#last === this.#gapAt ? this.#gaps + 1 : 0;
+    this.#gapAt = this.#last;
     this.#last = null;
+    if (this.#gaps > 0) {
+      this.#heard.state("reconnecting");
+      this.#wait(this.#gaps);
+      return;
+    }
     this.#heard.state("connecting");
     this.#open();
   }
@@ -80,9 +95,43 @@ export class Tail {
     this.#heard.state("reconnecting");
     if (source.readyState === EventSource.CLOSED) {
       // A proxy's 502, say: the browser does not come back by itself.
-      const most = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT);
+      this.#wait(this.#failures);
       this.#failures += 1;
-      this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
+    }
+  }
+
+  #wait(failures) {
+    const most = Math.min(FIRST_WAIT * 2 ** failures, LONGEST_WAIT);
+    this.#timer = setTimeout(() => this.#again(), most * (0.5 + Math.random() / 2));
+  }
+
+  // A connection that stalls behind a proxy stays open and says nothing: where there are events that
+  // it does not bring, another one does.
+  async #look() {
+    const [source, last] = [this.#source, this.#last];
+    const quiet = last === this.#looked;
+    this.#looked = last;
+    if (!quiet || !source || source.readyState === EventSource.CLOSED) {
+      return;
+    }
+    const more = await this.#hasMore(last);
+    if (more && source === this.#source && last === this.#last && !this.#closed) {
+      source.close();
+      this.#heard.state("reconnecting");
+      this.#open();
+    }
+  }
+
+  async #hasMore(last) {
+    const query = last === null ? "" : `&last_event_id=${last}`;
+    const headers = { Accept: "application/json" };
+    const signal = AbortSignal.timeout(LONGEST_WAIT);
+    try {
+      const address = `${this.#address}/events?limit=1${query}`;
+      const response = await fetch(address, { headers, cache: "no-store", signal });
+      return response.ok && (await response.json()).events.length > 0;
+    } catch {
+      return false;
     }
   }
 
@@ -98,7 +147,8 @@ export class Tail {
   // An EventSource does not tell a 404 from a server that is away.
   async #isGone() {
     try {
-      const response = await fetch(this.#address, { method: "HEAD", cache: "no-store" });
+      const signal = AbortSignal.timeout(LONGEST_WAIT);
+      const response = await fetch(this.#address, { method: "HEAD", cache: "no-store", signal });
       return response.status === 404;
     } catch {
       return false;

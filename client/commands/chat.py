@@ -127,6 +127,9 @@ class _Chat:
             except Busy as busy:
                 active = printable(busy.active_message_id)
                 raise Conflict(f"{busy} ({active}): wait for it, or leave out --if-busy") from busy
+            except asyncio.CancelledError:
+                note("left while sending: the server may have taken it in, and then answers it")
+                raise
             self._take(accepted, tell=tell)
             return await self._print(client, accepted.message_id)
 

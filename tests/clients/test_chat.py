@@ -3,13 +3,15 @@
 import asyncio
 import json
 import re
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.clients.commands import Running, run, running
-from tests.clients.toy_server import Entry, ToyLog, reply, toy_server
+from tests.clients.commands import REJOIN, Running, environment, run, running
+from tests.clients.toy_server import Entry, Reply, Request, ToyLog, reply, toy_server
 from tests.support.processes import Stack
 from tests.support.redis_server import RedisServer, free_port
 
@@ -213,6 +215,8 @@ def test_an_interrupt_of_tail_leaves_the_message_alone(
         (["chat", b"\xff"], 2, "TEXT is not UTF-8"),
         (["chat", "-"], 2, "stdin is not UTF-8"),
         (["chat", "x", "--url", "nonsense"], 2, "http://HOST:PORT"),
+        (["chat", "x", "--url", "http://localhost:99999"], 2, "a port is 1 to 65535"),
+        (["chat", "x", "--url", "http://localhost/?a=b"], 2, "has more than an address"),
         (["tail", "nonsense"], 2, "is no message id"),
         (["tail", MESSAGE_ID, "--after", "x"], 2, "--after: an event id has the form"),
         (["nonsense"], 2, "No such command"),
@@ -227,6 +231,74 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert said in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("closed", "given"), [("<&-", "x"), (">&-", "x"), ("2>&-", "x"), ("<&-", "")]
+)
+def test_a_closed_stream_leads_nowhere(
+    closed: str, given: str, port: dict[str, Any], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" chat {given} {closed}', REJOIN],
+        capture_output=True,
+        timeout=60,
+        env=environment(tmp_path, port),
+        check=False,
+    )
+    shown = b"" if closed == ">&-" else given.encode()
+    assert (done.returncode, done.stdout) == (0, shown), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_said(port: dict[str, Any], tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [REJOIN, "chat", "x"],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            env=environment(tmp_path, port),
+            check=False,
+        )
+    assert done.returncode != 0
+    assert b"rejoin: the output cannot be written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_interrupt_between_messages_is_130(port: dict[str, Any], tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [REJOIN, "chat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(tmp_path, port),
+    ) as chat:
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(b"x\n")
+        chat.stdin.flush()
+        assert chat.stdout.readline() == b"x\n"
+        chat.send_signal(signal.SIGINT)
+        _, said = chat.communicate(timeout=60)
+    assert chat.returncode == 130
+    assert b"Aborted" not in said
+
+
+async def test_an_interrupt_while_sending_says_what_may_be(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    def silent(_: Request) -> Reply:
+        asked.set()
+        return Reply(b"", hold=True)
+
+    async with toy_server(silent) as toy:
+        with running(tmp_path, "chat", "x", "--url", toy.url) as chat:
+            await asyncio.wait_for(asked.wait(), 60)
+            chat.interrupt()
+            assert await asyncio.to_thread(chat.wait) == 130
+            assert "may have taken it in" in chat.said
 
 
 def test_an_unknown_message_is_said(port: dict[str, Any], tmp_path: Path) -> None:

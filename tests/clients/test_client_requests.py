@@ -244,6 +244,21 @@ CONVERSATION = {
 }
 
 
+async def test_a_reply_that_was_spoilt_on_the_way_is_asked_for_again() -> None:
+    spoilt = reply(202, b"no gzip at all", "content-encoding: gzip")
+    async with toy_server(lambda _: ACCEPTED, [spoilt]) as toy, Client(toy.url) as client:
+        accepted = await client.send("hi", model="demo/echo")
+    assert accepted.message_id == BODY["message_id"]
+    assert [len(toy.requests), len(keys(toy.requests))] == [2, 1]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://nowhere"])
+def test_a_proxy_that_cannot_be_used_is_said(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(BadRequest, match="the environment's proxy"):
+        Client("http://rejoin.invalid")
+
+
 async def test_conversations_are_listed_page_by_page() -> None:
     first = reply(200, json.dumps({"conversations": [LISTED], "next_cursor": "n"}).encode())
     last = reply(200, json.dumps({"conversations": [], "next_cursor": None}).encode())

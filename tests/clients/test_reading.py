@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rejoin.client import Client, Message
+from rejoin.client import Client, Message, UnexpectedReply
 from rejoin.client.reading import changes
 from tests.clients.toy_server import Entry, Reply, Request, ToyLog, plain_log, stream, toy_server
 
@@ -68,6 +68,13 @@ async def test_a_reader_with_a_gap_begins_at_the_start_again() -> None:
     assert [name for name, _, _ in seen][:3] == ["text", "reset", "start"]
     assert [taken_back for _, _, taken_back in seen][:4] == [False, True, False, False]
     assert whole == "a b"
+
+
+async def test_a_gap_in_the_log_itself_is_an_error_not_a_loop() -> None:
+    entries = [START, text("1-1", "a "), reset("2-0", None), reset("3-0", "1-1")]
+    log = ToyLog([*entries, Entry("3-1", "done", {"finish_reason": "stop"})])
+    with pytest.raises(UnexpectedReply, match="lacks the event that 3-0 goes back to"):
+        await read(log)
 
 
 async def test_an_unknown_position_takes_everything_back() -> None:
