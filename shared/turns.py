@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from rejoin.shared import accepting, keys, queue, record, scripts
+from rejoin.shared import accepting, dropped, keys, queue, record, scripts
 from rejoin.shared.clock import now_ms
 from rejoin.shared.connections import redis_or_away
 from rejoin.shared.errors import Busy, NotFound
@@ -198,8 +198,9 @@ async def first_open(
     """Pass on `first`, and those after it, as long as nobody will run them.
 
     Those are the ended ones, whose worker or API died before it passed its turn, and those without
-    record and index entry, which were never accepted. The one whose turn came so is queued.
-    Returns whose turn it is then, and its record: an empty string and None where nobody is left.
+    record and index entry, which were never accepted and are dropped. The one whose turn came so is
+    queued. Returns whose turn it is then, and its record: an empty string and None where nobody is
+    left.
 
     Raises:
         LogUnavailable: Redis is away; a repeat is safe.
@@ -218,7 +219,8 @@ async def first_open(
                     conversation_id=conversation_id,
                 )
             return first, found
-        first = await pass_on(redis, conversation_id, first, life_seconds=life_seconds)
+        take_out = pass_on if found is not None else dropped.drop
+        first = await take_out(redis, conversation_id, first, life_seconds=life_seconds)
         passed = True
     return "", None
 

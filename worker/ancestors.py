@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from rejoin.shared import log, stored
+from rejoin.shared import dropped, log, stored
 from rejoin.shared.db import messages
 from rejoin.shared.db.engine import Database
 from rejoin.shared.db.rows import StoredMessage
@@ -82,6 +82,11 @@ class _Walk:
         while at is not None:
             piece = await self._saved(at) or await self._unsaved(at)
             # A row's parent is no foreign key: a cycle ends here.
+            if not piece:
+                before = await dropped.standing(self._redis, self._conversation_id, at)
+                if before != at:
+                    at = before
+                    continue
             if not piece or piece[0].conversation_id != self._conversation_id or at in met:
                 return None
             met |= {message.id for message in piece}

@@ -7,9 +7,10 @@ is waited for here alone: no stream knows of it, and no log expires before it wa
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from rejoin.shared import queue, stored, unsaved
+from rejoin.shared import dropped, queue, stored, unsaved
 from rejoin.shared.db import saving, schema
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import (
@@ -146,7 +147,11 @@ class Saver:
         # What runs is in its log; the database has it when it has ended.
         ended = found.record.ended
         message = await stored.fold_beside(found.frames) if ended else Message()
-        return _Read(lease, rows_of(found.record, found.readable_request, message))
+        rows = rows_of(found.record, found.readable_request, message)
+        parent_id = await dropped.standing(
+            self._redis, found.record.conversation_id, rows[0].parent_id
+        )
+        return _Read(lease, [replace(rows[0], parent_id=parent_id), *rows[1:]])
 
     async def _write(self, group: list[_Read]) -> None:
         try:

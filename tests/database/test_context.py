@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from rejoin.shared import keys, log, own_lists, record
+from rejoin.shared import keys, log, own_lists, record, turns
 from rejoin.shared.content import ImagePart, TextPart
-from rejoin.shared.db import schema
+from rejoin.shared.db import messages, schema
 from rejoin.shared.db.engine import Database
 from rejoin.shared.errors import DatabaseUnavailable, ProviderError
 from rejoin.shared.events import FailureCode, FinishReason
 from rejoin.shared.fold import Message, fold
 from rejoin.shared.ids import new_message_id
 from rejoin.shared.own_lists import ListedModel
+from rejoin.shared.turns import IfBusy
 from rejoin.worker.providers.base import FinishChunk, ModelRequest, ThinkingChunk
 from rejoin.worker.save import Saver
 from tests.database.talk import Talk
@@ -84,6 +85,28 @@ async def test_an_answer_that_a_request_brought_is_shown_to_later_messages(
         await until_ended(talk.redis, await talk.ask("and now?", first))
     assert shown(provider.calls[0]) == brought
     assert shown(provider.calls[1]) == [*brought, ("assistant", "fine"), ("user", "and now?")]
+
+
+async def test_a_message_that_was_never_accepted_is_left_out_of_the_path(talk: Talk) -> None:
+    provider = ScriptedProvider(answer("fine"))
+    async with worker_on(talk.url, provider, database_url=talk.database_url, lease_seconds=0.5):
+        first = await talk.ask("one")
+        await until_ended(talk.redis, first)
+        never = new_message_id()
+        await turns.place(
+            talk.redis, talk.id, never, owner="", if_busy=IfBusy.ENQUEUE, parent_id=first,
+            life_seconds=60, make=True,
+        )  # fmt: skip
+        second = await talk.ask("two", never)
+        await until_ended(talk.redis, second)
+        await talk.saved(gone=[first, second])
+        third = await talk.ask("three", second)
+        await until_ended(talk.redis, third)
+    two = [("user", "one"), ("assistant", "fine"), ("user", "two")]
+    assert shown(provider.calls[1]) == two
+    assert shown(provider.calls[2]) == [*two, ("assistant", "fine"), ("user", "three")]
+    path = await messages.path(Database(talk.database_url), second)
+    assert [row.id for row in path if row.role == "assistant"] == [first, second]
 
 
 @pytest.mark.usefixtures("no_saver")

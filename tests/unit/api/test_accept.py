@@ -13,7 +13,7 @@ from rejoin.api.bounds import redis_answers
 from rejoin.api.context import Context
 from rejoin.api.history import KnownMessage, NoHistory
 from rejoin.api.offer import Accepted, Offer, WaitingFor
-from rejoin.shared import deleted, idempotency, keys, queue, record, scripts, turns
+from rejoin.shared import deleted, dropped, idempotency, keys, queue, record, scripts, stored, turns
 from rejoin.shared.ending import Ender, end_message
 from rejoin.shared.errors import BadRequest, Conflict, OverLimit, Unavailable
 from rejoin.shared.ids import is_message_id
@@ -26,6 +26,7 @@ KEYED = Offer("local", REQUEST, "key", "digest", resumes=False)
 UNKEYED = replace(KEYED, key=None, digest="")
 NAME = idempotency.key_name("local", "key")
 CONVERSATION = "01980000-0000-7000-8000-000000000001"  # known, and nothing runs in it
+ENDED = "01980000-0000-7000-8000-000000000002"  # the newest of it
 IN_KNOWN = replace(KEYED, conversation_id=CONVERSATION)
 STEPS = {
     "new": ("reserve", "index", "place", "accept", "enqueue", "confirm"),
@@ -95,18 +96,17 @@ async def _loaded(redis: Redis) -> None:
 
 async def know_the_conversation(redis: Redis) -> None:
     """Make Redis know the conversation; one message of it has ended."""
-    ended = "01980000-0000-7000-8000-000000000002"
     await turns.place(
         redis,
         CONVERSATION,
-        ended,
+        ENDED,
         owner="local",
         if_busy=IfBusy.ENQUEUE,
         parent_id=None,
         life_seconds=60,
         make=True,
     )
-    await turns.pass_on(redis, CONVERSATION, ended, life_seconds=60)
+    await turns.pass_on(redis, CONVERSATION, ENDED, life_seconds=60)
 
 
 def over(context: Context, **settings: Any) -> Context:
@@ -343,6 +343,38 @@ async def test_a_key_older_than_a_log_that_led_to_nothing_names_a_new_message(
     assert made.message_id != held.use.message_id
     assert await recorded(context.redis) == [keys.record(made.message_id)]
     assert await queued(context.redis) == [made.message_id]
+
+
+async def parent_of(context: Context, made: Accepted) -> str | None:
+    known = await stored.load_with_request(context.redis, made.message_id)
+    assert known is not None
+    return known[1].parent_id
+
+
+async def test_a_message_that_was_placed_and_never_accepted_is_nobodys_parent(
+    context: Context,
+) -> None:
+    await crash(context, "accept", sent=False, offer=IN_KNOWN)
+    await context.redis.delete(keys.OPEN)  # as the reaper does, a minute later
+    unkeyed = replace(IN_KNOWN, key=None)
+    behind = await accept.accept(context, unkeyed)
+    assert behind.waiting_for is None
+    never = await parent_of(context, behind)
+    assert await dropped.standing(context.redis, CONVERSATION, never) == ENDED
+    await end_message(Ender(context.redis, "api", 60), behind.message_id)
+    later = await accept.accept(context, unkeyed)
+    assert await parent_of(context, later) == behind.message_id
+
+
+async def test_where_it_is_dropped_the_message_before_it_is_the_newest_again(
+    context: Context,
+) -> None:
+    await crash(context, "accept", sent=False, offer=IN_KNOWN)
+    await context.redis.delete(keys.OPEN)
+    first = await turns.first(context.redis, CONVERSATION, life_seconds=60)
+    assert await turns.first_open(context.redis, CONVERSATION, first, life_seconds=60) == ("", None)
+    later = await accept.accept(context, replace(IN_KNOWN, key=None))
+    assert await parent_of(context, later) == ENDED
 
 
 async def test_a_full_queue_refuses_and_forgets_the_key(context: Context) -> None:
