@@ -105,7 +105,9 @@ async def test_a_message_that_was_never_accepted_is_left_out_of_the_path(talk: T
     two = [("user", "one"), ("assistant", "fine"), ("user", "two")]
     assert shown(provider.calls[1]) == two
     assert shown(provider.calls[2]) == [*two, ("assistant", "fine"), ("user", "three")]
-    path = await messages.path(Database(talk.database_url), second)
+    database = Database(talk.database_url)
+    path = await messages.path(database, second)
+    await database.aclose()
     assert [row.id for row in path if row.role == "assistant"] == [first, second]
 
 
