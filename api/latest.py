@@ -1,14 +1,12 @@
 """What the database lacks (yet) of conversations: messages that Redis alone has, or has newer."""
 
-from dataclasses import replace
-
 from redis.asyncio import Redis
 
-from rejoin.shared import dropped, log, record, stored, unsaved
+from rejoin.shared import log, record, stored, unsaved
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import RequestUnreadable
 from rejoin.shared.fold import Message
-from rejoin.shared.history import rows_of
+from rejoin.shared.history import standing_rows_of
 from rejoin.shared.record import Record
 from rejoin.shared.request import StoredRequest
 
@@ -51,6 +49,4 @@ async def rows_in_redis(redis: Redis, message_id: str) -> list[StoredMessage]:
     if found.attempt:
         frames = await log.read_all(redis, message_id)
         message = await stored.fold_beside(frames)
-    rows = rows_of(found, request, message)
-    parent_id = await dropped.standing(redis, found.conversation_id, rows[0].parent_id)
-    return [replace(rows[0], parent_id=parent_id), *rows[1:]]
+    return await standing_rows_of(redis, found, request, message)

@@ -6,7 +6,9 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from redis.asyncio.connection import RedisSSLContext, SSLConnection, parse_url
+from redis.asyncio.connection import RedisSSLContext, SSLConnection
+
+from rejoin.shared.redis_address import read_redis_address
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -17,7 +19,7 @@ async def dial(url: str, protocol: Callable[[], P], greeting: bytes = b"") -> P:
     Raises:
         OSError: nobody answers there.
     """
-    options = parse_url(url)
+    options = read_redis_address(url)
     loop = asyncio.get_running_loop()
     if options.get("path"):
         transport, made = await loop.create_unix_connection(protocol, str(options["path"]))

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 from uuid import UUID, uuid5
 
+from redis.asyncio import Redis
+
+from rejoin.shared import dropped
 from rejoin.shared.clock import iso
 from rejoin.shared.db.rows import Fields, Spent, StoredCall, StoredMessage, StoredStep
 from rejoin.shared.fold import Message
@@ -39,6 +43,19 @@ def rows_of(record: Record, request: StoredRequest | None, message: Message) -> 
         rows.append(row)
         parent_id = row.id
     return [*rows, _answer(record, request, message, parent_id, len(turns))]
+
+
+async def standing_rows_of(
+    redis: Redis, record: Record, request: StoredRequest | None, message: Message
+) -> list[StoredMessage]:
+    """Return those rows, the first one behind a message that was accepted (shared/dropped.py).
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    first, *others = rows_of(record, request, message)
+    parent_id = await dropped.standing(redis, record.conversation_id, first.parent_id)
+    return [replace(first, parent_id=parent_id), *others]
 
 
 def _answer(

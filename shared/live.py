@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Final, Protocol, cast
 
 import hiredis
-from redis.asyncio.connection import parse_url
 
 from rejoin.shared.dialling import dial
 from rejoin.shared.errors import LogUnavailable
+from rejoin.shared.redis_address import read_redis_address
 
 _BEAT_SECONDS: Final = 3  # between pings; a connection silent for two of them is given up
 _CONNECT_SECONDS: Final = 3
@@ -216,7 +216,7 @@ def _command(*parts: bytes) -> bytes:
 
 def _greeting(url: str) -> bytes:
     """AUTH, where the URL has a password."""
-    options = parse_url(url)
+    options = read_redis_address(url)
     password = options.get("password")
     if not password:
         return b""

@@ -59,19 +59,12 @@ class Again:
 class _Use(NamedTuple):
     """What the calls of a broken attempt `used` that the log does not tell, and what was `lost`.
 
-    None: nothing is known to be, or to be missing.
+    None: nothing is known to be, or to be missing. `told` is what the log tells, and that besides.
     """
 
     used: Usage | None
     lost: Usage | None
-    own: bool
-
-    @property
-    def broken(self) -> Usage:
-        """What is to be told besides the log: what was handed over is in its fold already."""
-        if self.own:
-            return self.used or _NOTHING
-        return (self.lost or _NOTHING) if self.used is None else _NOTHING
+    told: Usage
 
 
 async def begin(
@@ -115,7 +108,7 @@ async def begin(
     reason = again.reason if again is not None else _reason_of(before)
     model = again.model if again is not None else before.model
     story = told(frames, message, before.after)
-    untold = less(total(told_of(message, request), use.broken), told_of(fold(story), request))
+    untold = less(use.told, told_of(fold(story), request))
     reopening = Reopening(
         kit, found.record, claim, model, reason, use.used, use.lost, untold, may_claim, len(story)
     )
@@ -195,11 +188,14 @@ def _before(
 
 def _use_of(message: Message, found: Stored, again: Again | None) -> _Use:
     if again is None:
-        return _Use(*take_over(message, found.record, found.request), own=False)
+        used, lost = take_over(message, found.record, found.request)
+        broken = lost if used is None else None  # what was handed over is in the fold by now
+        return _Use(used, lost, total(told_of(message, found.request), broken or _NOTHING))
     # Its own worker knows: nothing was lost.
-    lacks = less(again.spent or _NOTHING, told_of(message, found.request))
+    in_log = told_of(message, found.request)
+    lacks = less(again.spent or _NOTHING, in_log)
     used = lacks if lacks.tokens > (again.used or _NOTHING).tokens else again.used
-    return _Use(used, _NOTHING, own=True)
+    return _Use(used, _NOTHING, total(in_log, used or _NOTHING))
 
 
 def _reason_of(before: Takeover) -> str:

@@ -7,10 +7,9 @@ is waited for here alone: no stream knows of it, and no log expires before it wa
 import asyncio
 import logging
 import time
-from dataclasses import replace
 from typing import Final, NamedTuple
 
-from rejoin.shared import dropped, queue, stored, unsaved
+from rejoin.shared import queue, stored, unsaved
 from rejoin.shared.db import saving, schema
 from rejoin.shared.db.rows import StoredMessage
 from rejoin.shared.errors import (
@@ -21,7 +20,7 @@ from rejoin.shared.errors import (
     SettingsError,
 )
 from rejoin.shared.fold import Message
-from rejoin.shared.history import rows_of
+from rejoin.shared.history import standing_rows_of
 from rejoin.shared.unsaved import Lease
 from rejoin.worker.backoff import pause_seconds
 from rejoin.worker.kit import Kit
@@ -147,11 +146,8 @@ class Saver:
         # What runs is in its log; the database has it when it has ended.
         ended = found.record.ended
         message = await stored.fold_beside(found.frames) if ended else Message()
-        rows = rows_of(found.record, found.readable_request, message)
-        parent_id = await dropped.standing(
-            self._redis, found.record.conversation_id, rows[0].parent_id
-        )
-        return _Read(lease, [replace(rows[0], parent_id=parent_id), *rows[1:]])
+        request = found.readable_request
+        return _Read(lease, await standing_rows_of(self._redis, found.record, request, message))
 
     async def _write(self, group: list[_Read]) -> None:
         try:

@@ -24,14 +24,7 @@ from rejoin.worker.providers.anthropic_request import (
 )
 from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from rejoin.worker.providers.environment import read_access
-from rejoin.worker.providers.exchange import (
-    HOOKS,
-    LIMITS,
-    WAITS,
-    read_chunks,
-    refuse_json,
-    translated,
-)
+from rejoin.worker.providers.exchange import CLIENT, WAITS, read_chunks, refuse_json, translated
 
 DEFAULT_URL: Final = "https://api.anthropic.com"
 MOST_PAUSES: Final = 10  # of one turn; each goes on from where the last one stopped
@@ -58,9 +51,7 @@ class AnthropicProvider:
             base_url=access.base_url,
             max_retries=0,
             timeout=WAITS,
-            http_client=anthropic.DefaultAsyncHttpxClient(
-                timeout=WAITS, limits=LIMITS, event_hooks=HOOKS
-            ),
+            http_client=anthropic.DefaultAsyncHttpxClient(**CLIENT),
         )
         self._messages = self._client.messages.with_streaming_response
         self._listing = self._client.models.with_raw_response.list

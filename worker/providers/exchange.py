@@ -1,9 +1,9 @@
 """One streamed call through an SDK's HTTP client: its deadlines, its body, its errors."""
 
 from asyncio import timeout
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, nullcontext, suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import httpx2
 
@@ -56,7 +56,12 @@ async def bounded(response: httpx2.Response) -> None:
     response.stream = httpx2.ByteStream(bytes(read[:most]))
 
 
-HOOKS: Final = {"response": [bounded]}
+# What an SDK's HTTP client is made with.
+CLIENT: Final[Mapping[str, Any]] = {
+    "timeout": WAITS,
+    "limits": LIMITS,
+    "event_hooks": {"response": [bounded]},
+}
 
 
 class Reader(Protocol):

@@ -16,14 +16,7 @@ from rejoin.worker.providers import openai_errors, openai_models, openai_request
 from rejoin.worker.providers.alternation import alternating
 from rejoin.worker.providers.base import Chunk, ListedModel, ModelRequest
 from rejoin.worker.providers.environment import Access
-from rejoin.worker.providers.exchange import (
-    HOOKS,
-    LIMITS,
-    WAITS,
-    read_chunks,
-    refuse_json,
-    translated,
-)
+from rejoin.worker.providers.exchange import CLIENT, WAITS, read_chunks, refuse_json, translated
 from rejoin.worker.providers.openai_chunks import Completion
 from rejoin.worker.providers.openai_tool_calls import ToolCalls
 
@@ -44,9 +37,7 @@ class CompatibleProvider:
             base_url=access.base_url,
             max_retries=0,
             timeout=WAITS,
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=WAITS, limits=LIMITS, event_hooks=HOOKS
-            ),
+            http_client=openai.DefaultAsyncHttpxClient(**CLIENT),
         )
         # Named once here, for naming it imports another 16 ms of the SDK.
         self._completions = self._client.chat.completions.with_streaming_response
